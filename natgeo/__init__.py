@@ -1,0 +1,79 @@
+"""Certified robust data attribution on JAX.
+
+The public names, one per line. They are resolved on first use, so that importing
+natgeo does no work, touches no device and does not import JAX.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from natgeo.attribution import Attribution as Attribution
+    from natgeo.attribution import attribute as attribute
+    from natgeo.certify import statements as statements
+    from natgeo.certify import threats as threats
+    from natgeo.certify.rankings import Rankings as Rankings
+    from natgeo.certify.rankings import certify_rankings as certify_rankings
+    from natgeo.certify.verdict import Verdict as Verdict
+    from natgeo.errors import ArgumentError as ArgumentError
+    from natgeo.errors import DataError as DataError
+    from natgeo.errors import NatgeoError as NatgeoError
+    from natgeo.errors import StoreError as StoreError
+    from natgeo.errors import UnfitEnvironmentError as UnfitEnvironmentError
+    from natgeo.features import projectors as projectors
+    from natgeo.features import tasks as tasks
+    from natgeo.features.featurize import featurize as featurize
+    from natgeo.geometry.natural import NaturalGeometry as NaturalGeometry
+    from natgeo.geometry.natural import natural_geometry as natural_geometry
+    from natgeo.geometry.scores import scores as scores
+    from natgeo.geometry.scores import self_influence as self_influence
+    from natgeo.labels.scan import LabelScan as LabelScan
+    from natgeo.labels.scan import scan_labels as scan_labels
+    from natgeo.store.disk import DiskStore as DiskStore
+    from natgeo.store.memory import MemoryStore as MemoryStore
+
+_MODULES = {
+    "projectors": "natgeo.features.projectors",
+    "statements": "natgeo.certify.statements",
+    "tasks": "natgeo.features.tasks",
+    "threats": "natgeo.certify.threats",
+}
+_NAMES = {
+    "ArgumentError": "natgeo.errors",
+    "Attribution": "natgeo.attribution",
+    "DataError": "natgeo.errors",
+    "DiskStore": "natgeo.store.disk",
+    "LabelScan": "natgeo.labels.scan",
+    "MemoryStore": "natgeo.store.memory",
+    "NatgeoError": "natgeo.errors",
+    "NaturalGeometry": "natgeo.geometry.natural",
+    "Rankings": "natgeo.certify.rankings",
+    "StoreError": "natgeo.errors",
+    "UnfitEnvironmentError": "natgeo.errors",
+    "Verdict": "natgeo.certify.verdict",
+    "attribute": "natgeo.attribution",
+    "certify_rankings": "natgeo.certify.rankings",
+    "featurize": "natgeo.features.featurize",
+    "natural_geometry": "natgeo.geometry.natural",
+    "scan_labels": "natgeo.labels.scan",
+    "scores": "natgeo.geometry.scores",
+    "self_influence": "natgeo.geometry.scores",
+}
+__all__ = sorted([*_MODULES, *_NAMES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value: Any = importlib.import_module(_MODULES[name])
+    elif name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+    else:
+        raise AttributeError(f"module 'natgeo' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,1 @@
+"""From the geometry to verdicts: statements, threats, rankings, counterexamples."""

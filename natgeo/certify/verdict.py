@@ -1,0 +1,138 @@
+"""The verdict on one statement: certified, refuted or undecided."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from natgeo.certify.bounds import gamma, upward
+from natgeo.certify.rounding import NaturalRows, Proof
+from natgeo.certify.statements import Statement
+from natgeo.certify.threats import Wasserstein2
+from natgeo.types import Threat
+
+CERTIFIED, REFUTED, UNDECIDED = "certified", "refuted", "undecided"
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What is proven about one statement under one threat.
+
+    Attributes:
+        status: `certified` (proven for every distribution of the threat), `refuted` (a
+            distribution inside the threat that breaks it is attached and re-checked) or
+            `undecided` (no proof found; not evidence that the order is fragile).
+        radius: the order-2 natural radius up to which the statement is proven.
+        cosine: proven lower bound of the natural cosine, 0 if none.
+        claim: the statement in words.
+        threat: the threat in words.
+        reason: why it is undecided, or empty.
+        eta: proven bound of the whitening error, ||R Q R^T - I||.
+        counterexample: a `Counterexample` if refuted, else None.
+    """
+
+    status: str
+    radius: float
+    cosine: float
+    claim: str
+    threat: str
+    reason: str
+    eta: float
+    counterexample: Any = None
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "A verdict has three values: compare verdict.status with 'certified', "
+            "'refuted' or 'undecided'."
+        )
+
+    def refuted_by(self, counterexample: Any) -> Verdict:
+        """The same verdict with a re-checked counterexample inside the threat."""
+        return replace(self, status=REFUTED, reason="", counterexample=counterexample)
+
+
+def decide(proof: Proof, statement: Statement, threat: Threat) -> Verdict:
+    """Proves a statement under a threat, or says why it cannot.
+
+    Args:
+        proof: the rounding proof of the geometry.
+        statement: from `natgeo.certify.statements`.
+        threat: from `natgeo.certify.threats`.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        cosine, reason = _cosine(proof, statement)
+        kappa = threat.kappa()
+        # "is True" because anything else, NaN included, must not certify.
+        certified = (cosine > kappa) is True and cosine > 0
+    if certified:
+        reason = ""
+    elif not reason:
+        reason = (
+            "a radius of 1 or more cannot be certified by this theorem"
+            if math.isinf(kappa)
+            else f"no proof found at this radius; proven up to "
+            f"{Wasserstein2.radius(cosine):.3g}"
+        )
+    return Verdict(
+        status=CERTIFIED if certified else UNDECIDED,
+        radius=Wasserstein2.radius(cosine),
+        cosine=cosine,
+        claim=statement.claim,
+        threat=threat.describe(),
+        reason=reason,
+        eta=proof.eta,
+    )
+
+
+def gap_is_negative(proof: Proof, statement: Statement) -> bool:
+    """Whether u^T Q^-1 v < 0 is proven for the data of `proof` as they are."""
+    if not proof.holds:
+        return False
+    u, v = _whitened(proof, statement)
+    lowest, norms = _lower_bound(-u.rows[0], v.rows[0], u, v)
+    distortion = upward(proof.eta / (1 - proof.eta) * norms)
+    return (lowest > distortion) is True
+
+
+def _cosine(proof: Proof, statement: Statement) -> tuple[float, str]:
+    """Proven lower bound of the natural cosine, and why there is none."""
+    if not proof.holds:
+        return 0.0, (
+            f"the covariance is too ill-conditioned to be proven positive definite in "
+            f"float64 (eta={proof.eta:.1e}); use a larger ridge"
+        )
+    u, v = _whitened(proof, statement)
+    if not statement.u.vector.any() or not statement.v.vector.any():
+        return 0.0, "the two sides are equal: a tie is never certified"
+    lowest, norms = _lower_bound(u.rows[0], v.rows[0], u, v)
+    if not lowest > 0:
+        return 0.0, "the stored scores do not prove this order even without a threat"
+    whitened = lowest / norms * (1 - 2.0**-50)
+    cosine = whitened - float(upward(proof.eta * (1 + whitened)))
+    # The final subtraction rounds by at most one unit in the last place.
+    cosine = float(np.nextafter(cosine, -1))
+    if not cosine > 0:
+        return 0.0, f"the margin is below the rounding error (eta={proof.eta:.1e})"
+    return min(cosine, 1.0), ""
+
+
+def _whitened(proof: Proof, statement: Statement) -> tuple[NaturalRows, NaturalRows]:
+    return (
+        proof.whiten(statement.u.vector[None], statement.u.formation),
+        proof.whiten(statement.v.vector[None], statement.v.formation),
+    )
+
+
+def _lower_bound(
+    left: np.ndarray, right: np.ndarray, u: NaturalRows, v: NaturalRows
+) -> tuple[float, float]:
+    """A lower bound of (Ru).(Rv) and an upper bound of norm(Ru) norm(Rv)."""
+    product = float(left @ right)
+    un, vn = float(u.norms[0]), float(v.norms[0])
+    ue, ve = float(u.errors[0]), float(v.errors[0])
+    lost = float(upward(gamma(len(left)) * un * vn + ue * vn + un * ve + ue * ve))
+    lowest = float(np.nextafter(product - lost, -np.inf))
+    return lowest, float(upward((un + ue) * (vn + ve)))

@@ -1,0 +1,1 @@
+"""Model and data in, one feature per example out."""

@@ -1,0 +1,97 @@
+"""Any iterable of batches, cut again into batches of one fixed, padded size.
+
+The features of an example then do not depend on how the caller happened to batch: every
+compiled step sees the same shape, and rows are independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from natgeo.errors import DataError
+
+
+def as_batches(data: Any) -> Iterable[Any]:
+    """Arrays become one batch; any other iterable of batches stays as it is.
+
+    A tuple or mapping whose leaves are all arrays is a data set, `(x, y)` for instance.
+    A list is a sequence of batches.
+    """
+    if isinstance(data, (tuple, dict)) or hasattr(data, "__array__"):
+        leaves = jax.tree.leaves(data)
+        if leaves and all(hasattr(leaf, "__array__") for leaf in leaves):
+            return [data]
+    if not isinstance(data, Iterable) or isinstance(data, (str, bytes)):
+        raise DataError(
+            f"Examples must be arrays such as (x, y), or an iterable of batches; "
+            f"this is a {type(data).__name__}."
+        )
+    return data
+
+
+def fixed_batches(data: Any, size: int) -> Iterator[tuple[Any, int]]:
+    """Yields `(batch, valid)`: exactly `size` rows, the first `valid` of them real.
+
+    Padding repeats the last real row, so that it is as well-behaved as the data.
+
+    Raises:
+        DataError: if the leaves of a batch disagree in length, or there are no rows.
+    """
+    pending: Any = None
+    seen = 0
+    for number, batch in enumerate(as_batches(data)):
+        batch = jax.tree.map(np.asarray, batch)
+        seen += _rows(batch, number)
+        pending = batch if pending is None else jax.tree.map(_join, pending, batch)
+        while _rows(pending, number) >= size:
+            yield jax.tree.map(lambda leaf: leaf[:size], pending), size
+            pending = jax.tree.map(lambda leaf: leaf[size:], pending)
+    if not seen:
+        raise DataError("There are no examples: the iterable of batches is empty.")
+    valid = _rows(pending, number)
+    if valid:
+        yield jax.tree.map(lambda leaf: _pad(leaf, size), pending), valid
+
+
+def total_rows(data: Any) -> int | None:
+    """Number of examples if it can be known without consuming anything."""
+    if isinstance(data, (tuple, dict)) or hasattr(data, "__array__"):
+        leaves = jax.tree.leaves(data)
+        if leaves and hasattr(leaves[0], "shape") and leaves[0].shape:
+            return int(leaves[0].shape[0])
+    return None
+
+
+def _rows(batch: Any, number: int) -> int:
+    leaves = jax.tree.leaves(batch)
+    lengths = {leaf.shape[0] if leaf.ndim else None for leaf in leaves}
+    if len(lengths) != 1 or None in lengths:
+        shapes = ", ".join(str(leaf.shape) for leaf in leaves) or "none"
+        raise DataError(
+            f"Batch {number} holds arrays of shapes {shapes}: all need the same first "
+            f"axis, one entry for each example."
+        )
+    for leaf in leaves:
+        if leaf.dtype.kind in "OUScmM":
+            raise DataError(
+                f"Batch {number} holds an array of dtype {leaf.dtype}: a model takes "
+                f"numbers. Encode it first."
+            )
+    return lengths.pop()  # type: ignore[return-value]
+
+
+def _join(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    if first.shape[1:] != second.shape[1:] or first.dtype != second.dtype:
+        raise DataError(
+            f"Batches disagree: {first.dtype} {first.shape[1:]} per example and then "
+            f"{second.dtype} {second.shape[1:]}."
+        )
+    return second if not len(first) else np.concatenate([first, second])
+
+
+def _pad(leaf: np.ndarray, size: int) -> np.ndarray:
+    return np.concatenate([leaf, np.repeat(leaf[-1:], size - len(leaf), axis=0)])

@@ -1,0 +1,143 @@
+"""Per-example gradients of a task's output with respect to the parameters."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from natgeo.errors import ArgumentError, DataError
+from natgeo.features.tasks import Task
+from natgeo.types import Array, Example, Params, Projector
+
+
+def feature_step(
+    task: Task, projector: Projector
+) -> Callable[[Params, Any], dict[str, Array]]:
+    """The kernel of featurizing: (params, batch) -> features and columns.
+
+        features[b] = P^T grad_theta f(z_b; theta),  outputs[b] = f(z_b; theta),
+        weights[b] = r(f, z_b)                       (certificates.md, section 1)
+
+    Returns:
+        A traceable function to `{"features": [B, K], "outputs": [B]}` and, if the task
+        has them, `"weights": [B]`; everything at least float32.
+    """
+
+    def one(params: Params, example: Example) -> tuple[Array, Params, Array | None]:
+        value, gradient = jax.value_and_grad(task.output)(params, example)
+        weight = None if task.weight is None else task.weight(value, example)
+        return value, gradient, weight
+
+    def step(params: Params, batch: Any) -> dict[str, Array]:
+        value, gradient, weight = jax.vmap(one, in_axes=(None, 0))(params, batch)
+        features = projector.project(jax.tree.map(_at_least_float32, gradient))
+        made = {"features": features, "outputs": value.astype(features.dtype)}
+        if weight is not None:
+            made["weights"] = weight.astype(features.dtype)
+        return made
+
+    return step
+
+
+def check_params(params: Params) -> None:
+    """Refuses parameters that cannot be differentiated or would be rounded silently.
+
+    Raises:
+        ArgumentError: for an empty tree, non-floating leaves, float64 with x64 off.
+        DataError: for NaN or infinite parameters; the message names the path.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise ArgumentError("params holds no arrays: there is nothing to attribute to.")
+    for path, leaf in leaves:
+        name = f"params{jax.tree_util.keystr(path)}"
+        dtype = np.asarray(leaf).dtype if not hasattr(leaf, "dtype") else leaf.dtype
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ArgumentError(
+                f"{name} has dtype {dtype}, which has no gradient. Keep counters and "
+                f"keys out of params, for instance by closing over them in the model."
+            )
+        if dtype == np.float64 and not jax.config.read("jax_enable_x64"):
+            raise ArgumentError(
+                f"{name} is float64 but JAX would round it to float32. Enable x64 "
+                f"(jax.config.update('jax_enable_x64', True)) or cast params yourself."
+            )
+        if not np.isfinite(np.asarray(leaf, dtype=np.float64)).all():
+            raise DataError(f"{name} holds NaN or infinity. Load a sound checkpoint.")
+
+
+def check_output(task: Task, params: Params, batch: Any) -> None:
+    """Refuses tasks whose output is not one floating-point number per example.
+
+    Raises:
+        DataError: if the output has a shape or dtype that has no gradient, or if a
+            prediction depends on the other examples of its batch.
+    """
+    example = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], jnp.asarray(leaf[:1]).dtype),
+        batch,
+    )
+    value = jax.eval_shape(task.output, params, example)
+    if getattr(value, "shape", None) != () or not jnp.issubdtype(
+        value.dtype, jnp.floating
+    ):
+        seen = (
+            f"shape {value.shape} and dtype {value.dtype}"
+            if hasattr(value, "shape")
+            else f"a {type(value).__name__}"
+        )
+        raise DataError(
+            f"The output of task {task.name!r} has {seen} for one example: expected a "
+            f"single floating-point number. Reduce it, for instance with jnp.sum."
+        )
+    if task.apply is not None:
+        _check_rows_are_independent(task.apply, params, batch[0])
+
+
+def _check_rows_are_independent(apply: Callable, params: Params, inputs: Any) -> None:
+    few = jnp.asarray(inputs[:4])
+    together = np.asarray(apply(params, few), np.float64)
+    alone = np.concatenate(
+        [np.asarray(apply(params, few[i : i + 1]), np.float64) for i in range(len(few))]
+    )
+    scale = np.abs(together).max() + np.abs(alone).max()
+    if (
+        together.shape != alone.shape
+        or not (np.abs(together - alone) <= 1e-3 * scale + 1e-12).all()
+    ):
+        raise DataError(
+            "The model gives an example a different prediction alone than in a batch, "
+            "so its gradient is not defined. Switch off dropout, put batch "
+            "normalisation in evaluation mode, or use GroupNorm."
+        )
+
+
+def blame(task: Task, params: Params, example: Example) -> str:
+    """The first parameter whose gradient is not finite on `example`, for a message."""
+    value, gradient = jax.value_and_grad(task.output)(params, example)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        if not np.isfinite(np.asarray(leaf, np.float64)).all():
+            return f"the gradient of params{jax.tree_util.keystr(path)}"
+    if not np.isfinite(float(value)):
+        return "the output"
+    return "the residual weight or the projected gradient"
+
+
+def params_digest(params: Params) -> str:
+    """SHA-256 over path, dtype, shape and bytes of every parameter."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.ascontiguousarray(leaf)
+        head = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n"
+        sha.update(head.encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
+
+
+def _at_least_float32(leaf: Array) -> Array:
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))

@@ -1,0 +1,160 @@
+"""Random projections of parameter gradients, regenerated from a seed, never stored.
+
+Randomness is keyed by (seed, parameter path, block of that parameter) alone: not by
+device, process, batch, or the other parameters of the model. Widths have no prefix
+relation: the first 256 features of width 512 are not the features of width 256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from natgeo import checks
+from natgeo.errors import ArgumentError
+from natgeo.types import Array, Params
+
+_BLOCK = 2048  # parameters per block of signs; part of the definition of Rademacher
+_WORD = 32  # signs in one random word
+
+
+class _Seeded:
+    """Checks and description shared by the projectors that have a width and a seed."""
+
+    dim: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        checks.count("dim", self.dim)
+        if checks.count("seed", self.seed, low=0) >= 2**31:
+            raise ArgumentError(f"seed={self.seed} must be below 2**31.")
+
+    def width(self, params: Params) -> int:
+        """Dimension K of the features."""
+        del params
+        return self.dim
+
+    def describe(self) -> Mapping[str, Any]:
+        """Type and fields, as plain values."""
+        return {"type": type(self).__name__, **vars(self)}
+
+    def project(self, gradients: Params) -> Array:
+        """Maps gradients, a pytree of [B, ...], to features [B, K]."""
+        leaves = list(_rows_by_path(gradients))
+        parts = [self._leaf(_path_key(self.seed, path), rows) for path, rows in leaves]
+        return sum(parts[1:], start=parts[0])
+
+    def _leaf(self, key: Array, rows: Array) -> Array:
+        """Projects the gradients of one parameter, [B, P], to [B, K]."""
+        raise TypeError(f"{type(self).__name__} does not say how to project")
+
+
+@dataclass(frozen=True)
+class Rademacher(_Seeded):
+    """Dense projection on random signs: S_pk = ±1 / sqrt(K), feature = g S.
+
+    Args:
+        dim: dimension K of the features.
+        seed: a whole number below 2**31.
+    """
+
+    dim: int
+    seed: int = 0
+
+    def _leaf(self, key: Array, rows: Array) -> Array:
+        count = -(-rows.shape[1] // _BLOCK)
+        padded = jnp.pad(rows, ((0, 0), (0, count * _BLOCK - rows.shape[1])))
+
+        def add(block: int | Array, total: Array | None) -> Array:
+            part = jax.lax.dynamic_slice_in_dim(padded, block * _BLOCK, _BLOCK, axis=1)
+            signs = _signs(jax.random.fold_in(key, block), self.dim).astype(rows.dtype)
+            product = jnp.matmul(part, signs, precision=jax.lax.Precision.HIGHEST)
+            return product if total is None else total + product
+
+        # The first block starts the sum, so the loop carries the type (and, under
+        # shard_map, the device variance) of a product.
+        total = jax.lax.fori_loop(1, count, add, add(0, None))
+        return total / jnp.sqrt(jnp.asarray(self.dim, rows.dtype))
+
+
+@dataclass(frozen=True)
+class Sparse(_Seeded):
+    """Sparse projection: each parameter goes to `nonzeros` random coordinates.
+
+    A sparse Johnson-Lindenstrauss transform; `nonzeros=1` is the CountSketch. Each of
+    the copies has its own coordinate and sign, scaled by 1 / sqrt(nonzeros). Its cost
+    does not grow with K. On gradients that spread over many parameters it is as
+    faithful as a dense projection; where one parameter holds most of the norm, use 4.
+
+    Args:
+        dim: dimension K of the features.
+        seed: a whole number below 2**31.
+        nonzeros: copies of each parameter, at least 1.
+    """
+
+    dim: int
+    seed: int = 0
+    nonzeros: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.count("nonzeros", self.nonzeros)
+
+    def _leaf(self, key: Array, rows: Array) -> Array:
+        bits = jax.random.bits(key, (self.nonzeros, rows.shape[1]), jnp.uint32)
+        signs = 1 - 2 * (bits & 1).astype(rows.dtype)
+        coordinates = ((bits >> 1) % jnp.uint32(self.dim)).astype(jnp.int32)
+        total = sum(
+            # Rows last: the sum moves whole batches, which is what memory likes.
+            jax.ops.segment_sum((rows * sign).T, where, num_segments=self.dim)
+            for sign, where in zip(signs, coordinates, strict=True)
+        )
+        return jnp.asarray(total).T / jnp.sqrt(jnp.asarray(self.nonzeros, rows.dtype))
+
+
+@dataclass(frozen=True)
+class Identity:
+    """No projection: the feature is the whole gradient, K = P."""
+
+    def width(self, params: Params) -> int:
+        """Number of parameters P."""
+        return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+    def describe(self) -> Mapping[str, Any]:
+        """The type alone."""
+        return {"type": "Identity"}
+
+    def project(self, gradients: Params) -> Array:
+        """Concatenates gradients, a pytree of [B, ...], to [B, P], in tree order."""
+        return jnp.concatenate([rows for _, rows in _rows_by_path(gradients)], axis=1)
+
+
+# The contract checks run on every projector in this table; add yours here.
+PROJECTORS: Mapping[str, Callable[..., Any]] = {
+    "rademacher": Rademacher,
+    "sparse": Sparse,
+    "identity": Identity,
+}
+
+
+def _rows_by_path(gradients: Params) -> Iterator[tuple[str, Array]]:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+        yield jax.tree_util.keystr(path), jnp.reshape(leaf, (leaf.shape[0], -1))
+
+
+def _path_key(seed: int, path: str) -> Array:
+    # The generator is named, so that the user's default cannot change the features.
+    word = int.from_bytes(hashlib.sha256(path.encode()).digest()[:4], "little")
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), word)
+
+
+def _signs(key: Array, dim: int) -> Array:
+    """Random ±1, [_BLOCK, dim], 32 from each random word."""
+    words = jax.random.bits(key, (_BLOCK, -(-dim // _WORD)), jnp.uint32)
+    bits = (words[:, :, None] >> jnp.arange(_WORD, dtype=jnp.uint32)) & 1
+    return 1 - 2 * bits.reshape(_BLOCK, -1)[:, :dim].astype(jnp.int8)

@@ -1,0 +1,1 @@
+"""From features to the natural geometry of the training set."""

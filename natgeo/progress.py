@@ -1,0 +1,68 @@
+"""A progress bar on standard error, shown only for work that takes over a second."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+_PATIENCE_S = 1.0
+
+
+class Progress:
+    """Counts steps of known or unknown total; silent unless `visible`.
+
+    Args:
+        label: what is being done.
+        total: number of steps, or None if it is not known beforehand.
+        visible: False makes every method a no-op.
+    """
+
+    def __init__(self, label: str, total: int | None = None, *, visible: bool = False):
+        self._label, self._total, self._visible = label, total, visible
+        self._done, self._start, self._bar, self._task = 0, time.monotonic(), None, None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, steps: int = 1) -> None:
+        """Records `steps` more; starts the bar once a second has passed."""
+        self._done += steps
+        if not self._visible:
+            return
+        if self._bar is None and time.monotonic() - self._start > _PATIENCE_S:
+            self._bar, self._task = _bar(self._label, self._total)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done)
+
+
+def _bar(label: str, total: int | None):
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import (
+        Progress as RichProgress,
+    )
+
+    bar = RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    task = bar.add_task(label, total=total)
+    bar.start()
+    return bar, task

@@ -1,0 +1,1 @@
+"""Features at rest: in memory, and on disk as immutable hashed shards."""
