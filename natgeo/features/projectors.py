@@ -111,7 +111,7 @@ class Sparse(_Seeded):
         coordinates = ((bits >> 1) % jnp.uint32(self.dim)).astype(jnp.int32)
         total = sum(
             # Rows last: the sum moves whole batches, which is what memory likes.
-            jax.ops.segment_sum((rows * sign).T, where, num_segments=self.dim)
+            jax.ops.segment_sum((rows * sign[None, :]).T, where, num_segments=self.dim)
             for sign, where in zip(signs, coordinates, strict=True)
         )
         return jnp.asarray(total).T / jnp.sqrt(jnp.asarray(self.nonzeros, rows.dtype))
@@ -156,5 +156,6 @@ def _path_key(seed: int, path: str) -> Array:
 def _signs(key: Array, dim: int) -> Array:
     """Random ±1, [_BLOCK, dim], 32 from each random word."""
     words = jax.random.bits(key, (_BLOCK, -(-dim // _WORD)), jnp.uint32)
-    bits = (words[:, :, None] >> jnp.arange(_WORD, dtype=jnp.uint32)) & 1
+    shifts = jnp.arange(_WORD, dtype=jnp.uint32)[None, None, :]
+    bits = (words[:, :, None] >> shifts) & 1
     return 1 - 2 * bits.reshape(_BLOCK, -1)[:, :dim].astype(jnp.int8)

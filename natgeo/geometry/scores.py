@@ -39,7 +39,7 @@ def score_tile(targets: Array, train: Array, weights: Array) -> Array:
     chex.assert_equal_shape_suffix([targets, train], 1)
     chex.assert_equal_shape_prefix([train, weights], 1)
     product = jnp.matmul(targets, train.T, precision=jax.lax.Precision.HIGHEST)
-    return product * weights
+    return product * weights[None, :]
 
 
 def scores(geometry: NaturalGeometry, targets: Any) -> np.ndarray:
