@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from natgeo.features.featurize import featurize as featurize
     from natgeo.geometry.natural import NaturalGeometry as NaturalGeometry
     from natgeo.geometry.natural import natural_geometry as natural_geometry
+    from natgeo.geometry.natural import self_influence as self_influence
     from natgeo.geometry.scores import scores as scores
-    from natgeo.geometry.scores import self_influence as self_influence
     from natgeo.labels.scan import LabelScan as LabelScan
     from natgeo.labels.scan import scan_labels as scan_labels
     from natgeo.store.disk import DiskStore as DiskStore
@@ -59,7 +59,7 @@ _NAMES = {
     "natural_geometry": "natgeo.geometry.natural",
     "scan_labels": "natgeo.labels.scan",
     "scores": "natgeo.geometry.scores",
-    "self_influence": "natgeo.geometry.scores",
+    "self_influence": "natgeo.geometry.natural",
 }
 __all__ = sorted([*_MODULES, *_NAMES])
 

@@ -16,8 +16,7 @@ from natgeo.certify.statements import Statement, pair
 from natgeo.certify.threats import Wasserstein2
 from natgeo.certify.verdict import Verdict, decide
 from natgeo.certify.witness import Counterexample, counterexample
-from natgeo.geometry.natural import NaturalGeometry
-from natgeo.geometry.scores import as_target_store
+from natgeo.geometry.natural import NaturalGeometry, as_target_store
 from natgeo.types import Store, Threat
 
 # Score intervals of this many targets are held at once: three float64 rows of N each.

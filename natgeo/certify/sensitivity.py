@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from natgeo import checks
-from natgeo.geometry.natural import NaturalGeometry
-from natgeo.geometry.scores import as_target_store
+from natgeo.geometry.natural import NaturalGeometry, as_target_store
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +91,21 @@ def matched_radius(geometry: NaturalGeometry) -> float:
     raw = raw_square / n - float(np.square(raw_sum / n).sum())
     nat = float(np.square(w).sum()) / n - float(np.square(w.mean(axis=0)).sum())
     return float(np.sqrt(raw / nat)) if nat > 0 else float("nan")
+
+
+def amplification(geometry: NaturalGeometry, targets: Any) -> dict[str, float]:
+    """L_euc / L_nat over all scores, with both radii matched: median and maximum.
+
+    How much more the Euclidean first-order bound lets a score move than the natural
+    one, for the same perturbed data sets (certificates.md, section 4).
+    """
+    flat, natural_ = euclidean(geometry, targets), natural(geometry, targets)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = flat.slopes / natural_.slopes * matched_radius(geometry)
+    ratio = ratio[np.isfinite(ratio)]
+    if not ratio.size:
+        return {"median": float("nan"), "max": float("nan")}
+    return {"median": float(np.median(ratio)), "max": float(ratio.max())}
 
 
 def _natural_targets(geometry: NaturalGeometry, targets: Any) -> np.ndarray:

@@ -17,8 +17,7 @@ import numpy as np
 from natgeo import checks
 from natgeo.certify.bounds import U, gamma, row_norms, upward
 from natgeo.errors import ArgumentError
-from natgeo.geometry.natural import NaturalGeometry
-from natgeo.geometry.scores import as_target_store
+from natgeo.geometry.natural import NaturalGeometry, as_target_store
 
 
 @dataclass(frozen=True, eq=False)

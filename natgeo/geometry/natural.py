@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from natgeo import checks
+from natgeo.errors import DataError
 from natgeo.geometry import covariance as cov
 from natgeo.store.memory import as_store
 from natgeo.types import Store
@@ -145,3 +146,33 @@ def natural_geometry(train: Any, ridge: float | None = None) -> NaturalGeometry:
     return NaturalGeometry(
         store, chosen, cov.covariance(total, chosen), factor, whitener
     )
+
+
+def self_influence(geometry: NaturalGeometry) -> np.ndarray:
+    """Self-influence SI_i = norm(w_i)^2 of every training example, [N], float64.
+
+    N times the ridge leverage score; its mean is the effective dimension, at most K.
+    """
+    return np.einsum("nk,nk->n", geometry.natural, geometry.natural)
+
+
+def as_target_store(geometry: NaturalGeometry, targets: Any) -> Any:
+    """Targets as a store, after checking that they fit the geometry.
+
+    Raises:
+        DataError: if they are unusable, or come from another projection or model.
+    """
+    store = as_store("targets", targets)
+    if store.shape[1] != geometry.width:
+        raise DataError(
+            f"targets have {store.shape[1]} features per example, the training "
+            f"features have {geometry.width}. Use the same projector for both."
+        )
+    for field in ("task", "params", "projector"):
+        ours, theirs = geometry.train.metadata.get(field), store.metadata.get(field)
+        if ours is not None and theirs is not None and ours != theirs:
+            raise DataError(
+                f"targets and training features do not belong together: {field} is "
+                f"{theirs!r} for the targets and {ours!r} for the training set."
+            )
+    return store

@@ -1,4 +1,4 @@
-"""Natural W-TRAK scores and self-influence: point estimates, fast, on any device.
+"""Natural W-TRAK scores: point estimates, fast, on any device.
 
 Scores order examples for display. No verdict is ever made from them: verdicts are
 float64 with proven error terms (`natgeo.certify`).
@@ -13,9 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natgeo.errors import DataError
-from natgeo.geometry.natural import NaturalGeometry
-from natgeo.store.memory import as_store
+from natgeo.geometry.natural import NaturalGeometry, as_target_store
 from natgeo.types import Array
 
 _TILE_ROWS = 4096
@@ -75,33 +73,3 @@ def scores(geometry: NaturalGeometry, targets: Any) -> np.ndarray:
             )
             out[:, start : start + len(rows)] = np.asarray(tile)[:, : len(rows)]
     return out
-
-
-def self_influence(geometry: NaturalGeometry) -> np.ndarray:
-    """Self-influence SI_i = norm(w_i)^2 of every training example, [N], float64.
-
-    N times the ridge leverage score; its mean is the effective dimension, at most K.
-    """
-    return np.einsum("nk,nk->n", geometry.natural, geometry.natural)
-
-
-def as_target_store(geometry: NaturalGeometry, targets: Any) -> Any:
-    """Targets as a store, after checking that they fit the geometry.
-
-    Raises:
-        DataError: if they are unusable, or come from another projection or model.
-    """
-    store = as_store("targets", targets)
-    if store.shape[1] != geometry.width:
-        raise DataError(
-            f"targets have {store.shape[1]} features per example, the training "
-            f"features have {geometry.width}. Use the same projector for both."
-        )
-    for field in ("task", "params", "projector"):
-        ours, theirs = geometry.train.metadata.get(field), store.metadata.get(field)
-        if ours is not None and theirs is not None and ours != theirs:
-            raise DataError(
-                f"targets and training features do not belong together: {field} is "
-                f"{theirs!r} for the targets and {ours!r} for the training set."
-            )
-    return store

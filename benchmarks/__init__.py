@@ -1,0 +1,1 @@
+"""Benchmarks: one file for each question, one JSON line for each case."""

@@ -1,0 +1,90 @@
+"""What a certificate says and what it does not, in words that are true.
+
+The wording follows soundness.md, section 6: every printed number comes with the data,
+the metric and what is held fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from natgeo.certify.rankings import Rankings
+from natgeo.certify.rounding import Proof
+from natgeo.certify.threats import Wasserstein2
+from natgeo.certify.verdict import Verdict
+
+LIMITS = (
+    "Nothing about retraining: the network, its features and the evaluated examples "
+    "are held fixed; only the training distribution inside the formula moves.",
+    "Nothing about the population the data were drawn from, nor about another random "
+    "projection: the ball is around the stored data, in their own fixed metric.",
+    "Undecided means that no proof was found; it does not mean that the order is "
+    "fragile. Ties are always undecided.",
+)
+
+
+def certificate_in_words(proof: Proof, verdict: Verdict) -> str:
+    """The exact claim of one certified verdict, or what is known instead."""
+    if verdict.status != "certified":
+        return (
+            f"{verdict.status.capitalize()}: {verdict.reason or verdict.claim}. "
+            f"Proven up to radius {verdict.radius:.6g}."
+        )
+    return (
+        f"{_data(proof)}, {verdict.claim} under {verdict.threat}. Feature map and "
+        f"evaluated points are held fixed. Rounding is included "
+        f"(eta = {proof.eta:.1e})."
+    )
+
+
+def rankings_in_words(rankings: Rankings) -> str:
+    """What every certified pair, rank interval and top-k set of a result means."""
+    return (
+        f"{_data(rankings.proof)}: a certified pair keeps its order, a certified rank "
+        f"interval holds the rank and a certified top-k member stays in, all at once, "
+        f"under {rankings.threat.describe()}. Feature map and evaluated points are "
+        f"held fixed. Rounding is included (eta = {rankings.proof.eta:.1e})."
+    )
+
+
+def radius_in_human_terms(proof: Proof, eps: float) -> Mapping[str, float]:
+    """A natural radius against the size of the data; it has no absolute meaning.
+
+    Returns:
+        `eps`; `relative`, eps / sqrt(d_eff), the share of the root mean squared natural
+        norm; and `replacements`, N eps^2 / D^2, how many training points may each be
+        replaced by another typical one (D: median natural distance of random pairs).
+    """
+    geometry = proof.geometry
+    natural = geometry.natural
+    pairs = np.random.default_rng(0).integers(0, len(natural), (2, 4096))
+    distance = float(
+        np.median(np.linalg.norm(natural[pairs[0]] - natural[pairs[1]], axis=1))
+    )
+    scale = np.sqrt(geometry.effective_dimension)
+    return {
+        "eps": eps,
+        "relative": float(eps / scale) if scale > 0 else float("nan"),
+        "replacements": len(natural) * eps**2 / distance**2 if distance else 0.0,
+    }
+
+
+def radius_in_words(proof: Proof, threat: Wasserstein2) -> str:
+    """One sentence that puts an order-2 radius into proportion."""
+    terms = radius_in_human_terms(proof, threat.eps)
+    return (
+        f"eps = {terms['eps']:.4g} is {100 * terms['relative']:.3g} % of the root mean "
+        f"squared natural norm of the data; it covers replacing "
+        f"{terms['replacements']:.2g} training points by others at the median natural "
+        f"distance."
+    )
+
+
+def _data(proof: Proof) -> str:
+    geometry = proof.geometry
+    return (
+        f"For the {geometry.train.shape[0]:,} stored feature vectors with SHA-256 "
+        f"{geometry.train.digest()[:12]}... and ridge {geometry.ridge.hex()}"
+    )

@@ -1,0 +1,360 @@
+"""The command line: one verb for each public function, and nothing else.
+
+Results go to standard output, progress and errors to standard error. Nothing heavy is
+imported until a verb needs it, so `natgeo --help` is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from natgeo.errors import ArgumentError, NatgeoError
+
+INTERRUPTED = 130
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def main() -> None:
+    """Entry point of the `natgeo` command."""
+    debug = "--debug" in sys.argv
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(cli.main(arguments, prog_name="natgeo", standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        _fail("interrupted; nothing was lost that was complete", INTERRUPTED)
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was lost that was complete", INTERRUPTED)
+    except click.ClickException as error:
+        if debug:
+            raise
+        _fail(error.format_message(), error.exit_code)
+    except NatgeoError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except Exception as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        _fail(f"{kind}: {error} (run again with --debug to see where)", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    line = " ".join(_inert(message).split())
+    click.echo(f"natgeo: {line}", err=True)
+    sys.exit(code)
+
+
+def _inert(text: str) -> str:
+    """The text without control characters, so that data cannot drive a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="natgeo")
+def cli() -> None:
+    """Certified robust data attribution.
+
+    Which training examples made a model say what it says, and how far the training
+    distribution may move before the answer can change. Add --debug to any command for a
+    traceback.
+    """
+
+
+def _json_option(command: Callable) -> Callable:
+    """Adds --json: the command returns (values, words) and prints one of them."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+    @wraps(command)
+    def wrapped(*args: Any, as_json: bool, **kwargs: Any) -> int | None:
+        values, words, *code = command(*args, **kwargs)
+        if as_json:
+            click.echo(json.dumps(values, indent=1, allow_nan=False))
+        else:
+            click.echo(_inert(words))
+        return code[0] if code else None
+
+    return wrapped
+
+
+def _ridge_option(command: Callable) -> Callable:
+    return click.option(
+        "--ridge",
+        type=float,
+        help="Ridge >= 0 in squared feature units; default: mean eigenvalue / 1000. "
+        "With 0 the certificates are exact.",
+    )(command)
+
+
+@cli.command()
+@click.option("--out", type=_FOLDER, default=Path("demo"), show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@_json_option
+def demo(out: Path, seed: int) -> tuple:
+    """Real digits, a Flax model, wrong labels: certify, scan, and write a report."""
+    from natgeo import demo as example
+    from natgeo.report import text
+
+    document = example.run(seed, progress=True)
+    record, page = example.write(document, out)
+    return document, f"{text.render(document)}\n\nWrote {record} and {page}."
+
+
+@cli.command()
+@click.option(
+    "--model",
+    required=True,
+    metavar="PKG.MOD:FN",
+    help="Function that returns (apply, params); with --output function, (f, params).",
+)
+@click.option(
+    "--data",
+    required=True,
+    metavar="PKG.MOD:FN",
+    help="Function that returns (x, y) arrays or an iterable of batches.",
+)
+@click.option("--out", required=True, type=_FOLDER, help="New folder for the store.")
+@click.option(
+    "--output",
+    type=click.Choice(["margin", "loss", "regression", "function"]),
+    default="margin",
+    show_default=True,
+    help="What is attributed: margin for attribution, loss for label noise.",
+)
+@click.option(
+    "--projector",
+    type=click.Choice(["sparse", "rademacher", "identity"]),
+    default="sparse",
+    show_default=True,
+)
+@click.option("--dim", type=int, default=512, show_default=True, help="Width K.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the projector."
+)
+@click.option("--batch-size", type=int, default=64, show_default=True)
+@_json_option
+def featurize(
+    model: str,
+    data: str,
+    out: Path,
+    output: str,
+    projector: str,
+    dim: int,
+    seed: int,
+    batch_size: int,
+) -> tuple:
+    """Write the projected per-example gradients of a model to a store."""
+    from natgeo import loading
+    from natgeo.features import projectors, tasks
+    from natgeo.features.featurize import featurize as run
+
+    function, params = loading.model("--model", model)
+    task = {
+        "margin": lambda: tasks.classification(function),
+        "loss": lambda: tasks.classification(function, output="loss"),
+        "regression": lambda: tasks.regression(function),
+        "function": lambda: tasks.Task(name=model, output=function),
+    }[output]()
+    options = {} if projector == "identity" else {"dim": dim, "seed": seed}
+    store = run(
+        task,
+        params,
+        loading.call_named("--data", data),
+        projectors.PROJECTORS[projector](**options),
+        store=out,
+        batch_size=batch_size,
+        progress=True,
+    )
+    n, k = store.shape
+    values = {"store": str(out), "N": n, "K": k, "sha256": store.digest()}
+    return values, f"Wrote {n} features of dimension {k} to {out}."
+
+
+@cli.command()
+@click.argument("train", type=_FOLDER)
+@click.option(
+    "--targets", required=True, type=_FOLDER, help="Store of target features."
+)
+@_ridge_option
+@click.option("--threat", type=click.Choice(["w2"]), default="w2", show_default=True)
+@click.option("--eps", type=float, default=0.01, show_default=True, help="Radius.")
+@click.option(
+    "--show", type=int, default=4, show_default=True, help="Targets in detail."
+)
+@click.option(
+    "--top", type=int, default=10, show_default=True, help="Proponents shown."
+)
+@click.option("--out", type=_FILE, help="Write the result as JSON.")
+@click.option("--report", type=_FILE, help="Write the result as an HTML page.")
+@_json_option
+def certify(
+    train: Path,
+    targets: Path,
+    ridge: float | None,
+    threat: str,
+    eps: float,
+    show: int,
+    top: int,
+    out: Path | None,
+    report: Path | None,
+) -> tuple:
+    """Certify the ranking of the training examples for every target."""
+    from natgeo import checks
+    from natgeo.certify.rankings import certify_rankings
+    from natgeo.certify.threats import THREATS
+    from natgeo.geometry.natural import natural_geometry
+    from natgeo.geometry.scores import scores
+    from natgeo.report import sections
+    from natgeo.store.disk import DiskStore
+
+    against = THREATS[threat](eps)
+    checks.count("--show", show, low=0)
+    checks.count("--top", top)
+    store, points = DiskStore(train), DiskStore(targets)
+    geometry = natural_geometry(store, ridge)
+    rankings = certify_rankings(geometry, points, against, progress=True)
+    all_scores = scores(geometry, points)
+    fraction = rankings.fraction
+    document = sections.document(
+        "certify",
+        "Certified attribution rankings",
+        summary=[
+            {
+                "label": f"Certified pairs at eps = {eps:g}",
+                "value": f"{100 * fraction.mean():.1f} %",
+                "note": f"of {rankings.pairs:,} pairs, mean of {len(fraction)} targets",
+            }
+        ],
+        guarantee=sections.guarantee_section(rankings),
+        geometry=sections.geometry_section(rankings),
+        curve=sections.curve_section(rankings),
+        targets=[
+            sections.target_section(rankings, all_scores[target], target, top=top)
+            for target in range(min(show, len(fraction)))
+        ],
+        provenance={"train": str(train), "targets": str(targets), **_origin(store)},
+    )
+    return _finish(document, out, report)
+
+
+@cli.command()
+@click.argument("store", type=_FOLDER)
+@_ridge_option
+@click.option(
+    "--wrong",
+    type=_FILE,
+    help="Known wrong labels (.npy booleans), to judge detectors.",
+)
+@click.option("--top", type=int, default=20, show_default=True, help="Examples shown.")
+@click.option("--out", type=_FILE, help="Write the result as JSON.")
+@click.option("--report", type=_FILE, help="Write the result as an HTML page.")
+@_json_option
+def scan(
+    store: Path,
+    ridge: float | None,
+    wrong: Path | None,
+    top: int,
+    out: Path | None,
+    report: Path | None,
+) -> tuple:
+    """Rank training examples by how suspicious their labels are (loss features)."""
+    from natgeo import checks, loading
+    from natgeo.labels.scan import scan_labels
+    from natgeo.report import sections
+    from natgeo.store.disk import DiskStore
+
+    checks.count("--top", top)
+    features = DiskStore(store)
+    found = scan_labels(features, ridge)
+    flags = None if wrong is None else loading.flags(wrong, features.shape[0])
+    part = sections.scan_section(found, top=top, flipped=flags)
+    document = sections.document(
+        "scan",
+        "Label-noise scan",
+        summary=[
+            {
+                "label": "Examples scanned",
+                "value": f"{features.shape[0]:,}",
+                "note": "by self-influence of their loss features",
+            }
+        ],
+        scan=part,
+        provenance={"store": str(store), **_origin(features)},
+    )
+    return _finish(document, out, report)
+
+
+@cli.command()
+@click.argument("result", type=_FILE)
+@click.option("--out", type=_FILE, default=Path("report.html"), show_default=True)
+@_json_option
+def report(result: Path, out: Path) -> tuple:
+    """Draw the HTML page of a result that another verb wrote as JSON."""
+    from natgeo.report.document import read_document
+    from natgeo.report.page import write_report
+
+    write_report(read_document(result), out)
+    return {"report": str(out)}, f"Wrote {out}."
+
+
+@cli.command()
+@click.argument("stores", nargs=-1, type=_FOLDER)
+@_json_option
+def doctor(stores: tuple[Path, ...]) -> tuple:
+    """Test this machine's arithmetic and devices, and verify stores."""
+    from natgeo.doctor import examine
+    from natgeo.errors import StoreError, UnfitEnvironmentError
+
+    found = examine(stores)
+    lines = [
+        f"{'ok  ' if passed else 'FAIL'}  {name}"
+        for name, passed in found["arithmetic"].items()
+    ]
+    lines += [f"      device {device}" for device in found["devices"]]
+    for store in found["stores"]:
+        state = (
+            f"ok    {store['path']}: {store['shape'][0]} x {store['shape'][1]} "
+            f"{store['dtype']}, SHA-256 {store['sha256'][:12]}..."
+            if store["intact"]
+            else f"FAIL  {store['problem']}"
+        )
+        lines.append(state)
+    code = 0
+    if not all(found["arithmetic"].values()):
+        code = UnfitEnvironmentError.exit_code
+    elif not found["healthy"]:
+        code = StoreError.exit_code
+    return found, "\n".join(lines), code
+
+
+def _origin(store: Any) -> dict[str, str]:
+    """Where the features of a store came from, for the provenance of a result."""
+    keep = ("task", "projector", "params")
+    return {key: str(store.metadata[key]) for key in keep if key in store.metadata}
+
+
+def _finish(document: dict[str, Any], out: Path | None, page: Path | None) -> tuple:
+    from natgeo.report import text
+    from natgeo.report.document import write_document
+    from natgeo.report.page import write_report
+
+    words = text.render(document)
+    for path, write in ((out, write_document), (page, write_report)):
+        if path is not None:
+            if not path.resolve().parent.is_dir():
+                raise ArgumentError(
+                    f"{path}: its folder does not exist. Make it first."
+                )
+            write(document, path)
+            words += f"\nWrote {path}."
+    return document, words

@@ -1,0 +1,227 @@
+"""From results to the plain values that the report, `--json` and people read.
+
+Each function makes one section of a result document. Nothing is computed here that is
+not a view of a result; the page is drawn from these values alone.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from natgeo.certify import guarantee, sensitivity
+from natgeo.certify.rankings import Rankings
+from natgeo.certify.threats import Wasserstein2
+from natgeo.certify.verdict import decide
+from natgeo.certify.witness import counterexample
+from natgeo.evaluate import detection
+from natgeo.labels.scan import LabelScan
+
+FORMAT = 1
+# Radii of the curve when nobody asks for others: six a decade, from a hair to one.
+_DECADE = (1, 1.5, 2, 3, 5, 7)
+RADII = (*(float(f"{m}e{p}") for p in (-4, -3, -2, -1) for m in _DECADE), 0.9)
+
+Label = Callable[[int], str | None]
+Picture = Callable[[int], str | None]
+
+
+def document(kind: str, title: str, **sections: Any) -> dict[str, Any]:
+    """A result document: who wrote it, what it is, and its sections."""
+    present = {name: value for name, value in sections.items() if value is not None}
+    return {
+        "natgeo": version("natgeo"),
+        "format": FORMAT,
+        "kind": kind,
+        "title": title,
+        **present,
+        "provenance": {
+            "natgeo": version("natgeo"),
+            "numpy": version("numpy"),
+            "jax": version("jax"),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            **{k: str(v) for k, v in sections.get("provenance", {}).items()},
+        },
+    }
+
+
+def geometry_section(rankings: Rankings) -> dict[str, Any]:
+    """Sizes and conditioning of the natural geometry."""
+    geometry = rankings.geometry
+    return {
+        "N": geometry.train.shape[0],
+        "M": rankings.targets.shape[0],
+        "K": geometry.width,
+        "ridge": geometry.ridge,
+        "condition": geometry.condition,
+        "effective_dimension": geometry.effective_dimension,
+        "spectral_amplification": geometry.spectral_amplification,
+        "eta": rankings.proof.eta if rankings.proof.holds else None,
+        "sha256": geometry.train.digest(),
+    }
+
+
+def guarantee_section(rankings: Rankings) -> dict[str, Any]:
+    """The guarantee in words, its radius in proportion, and what it does not say."""
+    says = guarantee.rankings_in_words(rankings)
+    if isinstance(rankings.threat, Wasserstein2):
+        says += " " + guarantee.radius_in_words(rankings.proof, rankings.threat)
+    return {"says": says, "does_not_say": list(guarantee.LIMITS)}
+
+
+def curve_section(rankings: Rankings, radii: Sequence[float] = RADII) -> dict[str, Any]:
+    """Certified fraction over radii, with the first-order bounds at matched radii."""
+    geometry, targets = rankings.geometry, rankings.targets
+    matched = sensitivity.matched_radius(geometry)
+    euclidean = [radius * matched for radius in radii]
+    certified = rankings.curve(radii).mean(axis=0)
+    natural = sensitivity.natural(geometry, targets).separated(radii).mean(axis=0)
+    flat = sensitivity.euclidean(geometry, targets).separated(euclidean).mean(axis=0)
+    ratio = sensitivity.amplification(geometry, targets)
+    return {
+        "radii": [float(radius) for radius in radii],
+        "euclidean_radii": euclidean,
+        "certified": certified.tolist(),
+        "sensitivity_natural": natural.tolist(),
+        "sensitivity_euclidean": flat.tolist(),
+        "matched": matched,
+        "amplification_median": ratio["median"],
+        "amplification_max": ratio["max"],
+        "targets": targets.shape[0],
+        "pairs": rankings.pairs,
+    }
+
+
+def target_section(
+    rankings: Rankings,
+    scores: np.ndarray,
+    target: int,
+    *,
+    top: int = 10,
+    label: Label = lambda index: None,
+    picture: Picture = lambda index: None,
+    flipped: Sequence[bool] | np.ndarray | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The highest-scoring training examples of a target with certified rank intervals.
+
+    Args:
+        rankings: the certificates.
+        scores: scores of this target, [N], which choose and order what is shown.
+        target: index of the target.
+        top: how many proponents to show, and the k of the certified top-k.
+        label: words for a training example.
+        picture: a data URI for a training example.
+        flipped: which training labels are known to be wrong.
+        about: label, prediction and thumbnail of the target.
+    """
+    top = min(top, len(scores))
+    ranks = rankings.ranks(target)
+    members = rankings.top_k(target, top)
+    best = np.argsort(-scores, kind="stable")[:top]
+    return {
+        "target": target,
+        **{"label": None, "predicted": None, "thumbnail": None, **(about or {})},
+        "eps": getattr(rankings.threat, "eps", None),
+        "proponents": [
+            {
+                "index": int(i),
+                "label": label(int(i)),
+                "flipped": None if flipped is None else bool(flipped[i]),
+                "score": float(scores[i]),
+                "lowest": int(ranks[i, 0]),
+                "highest": int(ranks[i, 1]),
+                "thumbnail": picture(int(i)),
+            }
+            for i in best
+        ],
+        "top_k": {
+            "k": top,
+            "inside": len(members.inside),
+            "undecided": len(members.undecided),
+            "outside": len(members.outside),
+        },
+    }
+
+
+def pair_section(
+    rankings: Rankings,
+    *,
+    target: int,
+    above: int,
+    below: int,
+    thumbnails: Mapping[str, str | None] | None = None,
+) -> dict[str, Any]:
+    """One pair: its verdict, its radius, and the counterexample just outside."""
+    statement = rankings.statement(target=target, above=above, below=below)
+    verdict = decide(rankings.proof, statement, rankings.threat)
+    found = None
+    if verdict.cosine > 0:
+        breaking = counterexample(rankings.proof, statement, verdict.radius)
+        found = {
+            "cost": breaking.cost,
+            "gap_before": breaking.gap_before,
+            "gap_after": breaking.gap_after,
+            "flips": breaking.flips,
+        }
+    return {
+        "target": target,
+        "above": above,
+        "below": below,
+        "claim": guarantee.certificate_in_words(rankings.proof, verdict),
+        "status": verdict.status,
+        "radius": verdict.radius,
+        "eps": getattr(rankings.threat, "eps", None),
+        "thumbnails": {"target": None, "above": None, "below": None}
+        | dict(thumbnails or {}),
+        "counterexample": found,
+    }
+
+
+def scan_section(
+    scan: LabelScan,
+    *,
+    top: int = 24,
+    label: Label = lambda index: None,
+    picture: Picture = lambda index: None,
+    flipped: np.ndarray | None = None,
+    suggested: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """The most suspicious examples, and how good each detector is if that is known."""
+    detectors = []
+    for name, values in scan.scores.items():
+        known: dict[str, Any] = {
+            "auroc": None,
+            "recall_at_20": None,
+            "recall_curve": None,
+        }
+        if flipped is not None:
+            known = {
+                "auroc": detection.auroc(values, flipped),
+                "recall_at_20": detection.recall_at(values, flipped, 0.2),
+                "recall_curve": detection.recall_curve(values, flipped).tolist(),
+            }
+        detectors.append({"name": name, **known})
+    values = scan.scores["self-influence"]
+    return {
+        "known_flips": None if flipped is None else int(flipped.sum()),
+        "detectors": detectors,
+        "suspicious": [
+            {
+                "index": int(i),
+                "rank": rank,
+                "score": float(values[i]),
+                "given": label(int(i)),
+                "suggested": None if suggested is None else suggested[i],
+                "flipped": None if flipped is None else bool(flipped[i]),
+                "certified_top": None,
+                "thumbnail": picture(int(i)),
+            }
+            for rank, i in enumerate(scan.suspicious(min(top, len(values))), start=1)
+        ],
+    }

@@ -1,0 +1,138 @@
+"""A result document as plain text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_WIDTH = 96
+# Radii shown in the terminal; the page and the JSON hold the whole curve.
+_SHOWN_RADII = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+
+
+def render(document: dict[str, Any]) -> str:
+    """The document as text of at most 96 columns, without colours or control codes."""
+    out = StringIO()
+    console = Console(file=out, width=_WIDTH, no_color=True, highlight=False)
+    console.print(document["title"], markup=False)
+    for row in document.get("summary", []):
+        line = f"  {row['label']}: {row['value']}  ({row['note']})"
+        console.print(line, markup=False, soft_wrap=True)
+    for part in _parts(document):
+        console.print()
+        console.print(part, markup=False)
+    return out.getvalue().rstrip()
+
+
+def _parts(document: dict[str, Any]) -> Iterator[Any]:
+    if "curve" in document:
+        yield _curve(document["curve"])
+    for target in document.get("targets", []):
+        yield _target(target)
+    if "pair" in document:
+        yield _pair(document["pair"])
+    if "scan" in document:
+        yield from _scan(document["scan"])
+    if "guarantee" in document:
+        yield document["guarantee"]["says"]
+        yield "\n".join(f"- {line}" for line in document["guarantee"]["does_not_say"])
+
+
+def _curve(curve: dict[str, Any]) -> Table:
+    table = _table(
+        "Share of pairs whose order is settled, by radius",
+        "eps",
+        "certified (order 2)",
+        "first-order natural*",
+        "first-order Euclidean*",
+    )
+    for place, radius in enumerate(curve["radii"]):
+        if radius in _SHOWN_RADII:
+            table.add_row(
+                f"{radius:g}",
+                *(
+                    f"{100 * curve[name][place]:.2f} %"
+                    for name in (
+                        "certified",
+                        "sensitivity_natural",
+                        "sensitivity_euclidean",
+                    )
+                ),
+            )
+    table.caption = "* sensitivity, not a certificate; Euclidean radii are matched"
+    return table
+
+
+def _target(target: dict[str, Any]) -> Table:
+    title = f"Target {target['target']}"
+    if target.get("label") is not None:
+        title += f": a {target['label']}, predicted {target['predicted']}"
+    table = _table(
+        f"{title}. Top proponents, rank certified at eps = {target['eps']:g}",
+        "training example",
+        "label",
+        "score",
+        "certified rank",
+    )
+    for row in target["proponents"]:
+        note = " (flipped)" if row["flipped"] else ""
+        table.add_row(
+            str(row["index"]),
+            f"{row['label'] if row['label'] is not None else '-'}{note}",
+            f"{row['score']:.4g}",
+            f"{row['lowest']} to {row['highest']}",
+        )
+    top = target["top_k"]
+    table.caption = (
+        f"top {top['k']}: {top['inside']} certified in, {top['undecided']} undecided, "
+        f"{top['outside']} certified out"
+    )
+    return table
+
+
+def _pair(pair: dict[str, Any]) -> str:
+    text = f"{pair['claim']}\nProven up to radius {pair['radius']:.6g}."
+    if pair["counterexample"]:
+        found = pair["counterexample"]
+        outcome = "swaps the pair" if found["flips"] else "does not swap the pair"
+        text += (
+            f" A perturbed training set at distance {found['cost']:.6g} {outcome}: "
+            f"gap {found['gap_before']:.3g} becomes {found['gap_after']:.3g}."
+        )
+    return text
+
+
+def _scan(scan: dict[str, Any]) -> Iterator[Table]:
+    if scan["known_flips"] is not None:
+        table = _table(
+            f"Detectors of {scan['known_flips']} wrong labels",
+            "detector",
+            "AUROC",
+            "found in the top 20 %",
+        )
+        for row in scan["detectors"]:
+            table.add_row(
+                row["name"], f"{row['auroc']:.4f}", f"{100 * row['recall_at_20']:.1f} %"
+            )
+        yield table
+    table = _table(
+        "Most suspicious labels", "rank", "training example", "label", "self-influence"
+    )
+    for row in scan["suspicious"]:
+        note = " (flipped)" if row["flipped"] else ""
+        given = row["given"] if row["given"] is not None else "-"
+        table.add_row(
+            str(row["rank"]), str(row["index"]), f"{given}{note}", f"{row['score']:.4g}"
+        )
+    yield table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="", caption_style="")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    return table

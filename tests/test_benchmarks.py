@@ -1,0 +1,48 @@
+"""The benchmarks run at toy sizes, check their values and print one row a case."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import digits, harness, pairs, scores
+
+
+@pytest.mark.parametrize("module", [scores, pairs], ids=["scores", "pairs"])
+def test_quick_run_prints_checked_rows(module, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    module.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == len(module.QUICK)
+    for row in rows:
+        assert row["error"] < 1e-5
+        assert row["min_s"] > 0
+        assert row["ratio"] > 0
+        assert row["baseline"]
+
+
+@pytest.mark.slow
+def test_digits_certify_far_more_than_the_first_order_bound(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    digits.main()
+    row = json.loads(capsys.readouterr().out)
+    assert row["certified"][0] > 0.9
+    assert row["certified"][1] > 0.5
+    assert row["sensitivity_natural"][1] < 0.01
+    assert row["sensitivity_euclidean"] == [0.0, 0.0, 0.0, 0.0]
+
+
+def test_a_wrong_value_is_not_timed():
+    with pytest.raises(SystemExit, match="above"):
+        harness.measure(
+            "wrong",
+            lambda: np.ones(3),
+            np.full(3, 2.0),
+            tolerance=1e-6,
+            baseline=lambda: 0,
+            baseline_name="nothing",
+            axes={"N": 3},
+        )

@@ -1,0 +1,373 @@
+"""The command line as a person meets it: results, exit codes, messages."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from natgeo import cli
+from natgeo.store.disk import DiskWriter
+
+PROJECT = """
+    import jax.numpy as jnp
+    import numpy as np
+
+    WEIGHTS = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+
+    def model():
+        return (lambda params, x: x @ params["w"]), {"w": jnp.asarray(WEIGHTS)}
+
+    def regressor():
+        return (lambda params, x: x @ params["w"][:, 0]), {"w": jnp.asarray(WEIGHTS)}
+
+    def function():
+        return (lambda params, z: jnp.sum(params["w"][:, 0] * z[0])), model()[1]
+
+    def rows(n, seed):
+        rng = np.random.default_rng(seed)
+        return rng.standard_normal((n, 5)).astype(np.float32), rng.integers(0, 3, n)
+
+    def train():
+        return rows(40, 1)
+
+    def targets():
+        return rows(6, 2)
+
+    def bad_labels():
+        x, y = rows(10, 1)
+        return x, y + 7
+
+    def holes():
+        x, y = rows(10, 1)
+        x[4, 2] = np.nan
+        return x, y
+
+    def endless():
+        import time
+        while True:
+            time.sleep(0.05)
+            yield rows(64, 1)
+
+    def not_a_model():
+        return 3
+
+    NUMBER = 3
+"""
+
+
+def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of one command."""
+    monkeypatch.setattr(sys, "argv", ["natgeo", *map(str, arguments)])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    out, err = capsys.readouterr()
+    return stop.value.code or 0, out, err
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with a user's module and the stores that natgeo made from it."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "mine.py").write_text(textwrap.dedent(PROJECT))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        for output, data, out in [
+            ("margin", "train", "train"),
+            ("margin", "targets", "targets"),
+            ("loss", "train", "loss"),
+        ]:
+            words = f"featurize --model mine:model --data mine:{data} --out {out}"
+            patch.setattr(
+                sys,
+                "argv",
+                ["natgeo", *words.split(), "--output", output, "--dim", "8"],
+            )
+            with pytest.raises(SystemExit) as stop:
+                cli.main()
+            assert stop.value.code == 0
+    wrong = np.zeros(40, bool)
+    wrong[:5] = True
+    np.save(folder / "wrong.npy", wrong)
+    np.save(folder / "short.npy", wrong[:7])
+    np.save(folder / "words.npy", np.array(["a"] * 40))
+    np.savez(folder / "archive.npz", wrong)
+    np.save(folder / "pickle.npy", np.array([{}] * 40, object), allow_pickle=True)
+    (folder / "not.json").write_text("{")
+    (folder / "nan.json").write_text('{"format": 1, "kind": NaN}')
+    (folder / "other.json").write_text('{"format": 99, "kind": "demo"}')
+    with DiskWriter(folder / "narrow") as writer:
+        writer.append(np.ones((3, 2), np.float32))
+        writer.close()
+    return folder
+
+
+@pytest.fixture
+def here(project, monkeypatch):
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(str(project))
+    return project
+
+
+@pytest.mark.parametrize(
+    ("model", "output"), [("regressor", "regression"), ("function", "function")]
+)
+def test_featurize_other_outputs(here, monkeypatch, capsys, tmp_path, model, output):
+    code, out, _ = run(
+        monkeypatch,
+        capsys,
+        *f"featurize --model mine:{model} --data mine:train --output {output}".split(),
+        *f"--projector identity --json --out {tmp_path / output}".split(),
+    )
+    values = json.loads(out)
+    assert code == 0
+    assert (values["N"], values["K"]) == (40, 15)
+
+
+def test_certify_prints_writes_and_draws(here, monkeypatch, capsys, tmp_path):
+    record, page = tmp_path / "result.json", tmp_path / "page.html"
+    code, out, _ = run(
+        monkeypatch,
+        capsys,
+        *f"certify train --targets targets --eps 0.02 --out {record}".split(),
+        *f"--report {page} --json".split(),
+    )
+    assert code == 0
+    printed = json.loads(out)
+    assert printed == json.loads(record.read_text())
+    assert printed["geometry"]["N"] == 40
+    assert len(printed["targets"]) == 4
+    assert 0 < max(printed["curve"]["certified"]) <= 1
+    assert "Content-Security-Policy" in page.read_text()
+
+    code, out, _ = run(monkeypatch, capsys, "report", record, "--out", tmp_path / "b")
+    assert code == 0
+    assert (tmp_path / "b").read_text() == page.read_text()
+
+
+def test_certify_agrees_with_the_api(here, monkeypatch, capsys):
+    import natgeo as ng
+
+    _, out, _ = run(
+        monkeypatch,
+        capsys,
+        *"certify train --targets targets --ridge .1 --json".split(),
+    )
+    curve = json.loads(out)["curve"]
+    geometry = ng.natural_geometry(ng.DiskStore("train"), ridge=0.1)
+    order = ng.certify_rankings(
+        geometry, ng.DiskStore("targets"), ng.threats.Wasserstein2(0.01)
+    )
+    want = order.curve(curve["radii"]).mean(axis=0)
+    np.testing.assert_array_equal(curve["certified"], want)
+
+
+def test_certify_text_explains_itself(here, monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, *"certify train --targets targets".split())
+    assert code == 0
+    assert "certified rank" in out
+    assert "sensitivity, not a certificate" in out
+    assert "Nothing about retraining" in out
+
+
+def test_scan_with_and_without_the_truth(here, monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, *"scan loss --top 5 --json".split())
+    part = json.loads(out)["scan"]
+    assert code == 0
+    assert len(part["suspicious"]) == 5
+    assert part["detectors"][0]["auroc"] is None
+    code, out, _ = run(monkeypatch, capsys, *"scan loss --wrong wrong.npy".split())
+    assert code == 0
+    assert "AUROC" in out
+
+
+def test_doctor_is_healthy_and_finds_damage(here, monkeypatch, capsys, tmp_path):
+    code, out, _ = run(monkeypatch, capsys, "doctor", "train", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["healthy"] is True
+    assert found["stores"][0]["shape"] == [40, 8]
+
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for file in (here / "train").iterdir():
+        (damaged / file.name).write_bytes(file.read_bytes())
+    shard = damaged / "features-00000.npy"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\x01")
+    code, out, _ = run(monkeypatch, capsys, "doctor", damaged)
+    assert code == 4
+    assert "SHA-256" in out
+
+
+CERTIFY = "certify train --targets targets"
+FEATURIZE = "featurize --out new --model mine:model --data mine:train"
+BAD = {
+    # usage: exit code 2
+    "unknown verb": ("fly", 2, "No such command"),
+    "unknown option": (f"{CERTIFY} --fast", 2, "--fast"),
+    "no targets": ("certify train", 2, "--targets"),
+    "eps is a word": (f"{CERTIFY} --eps wide", 2, "--eps"),
+    "eps is negative": (
+        f"{CERTIFY} --eps -1",
+        2,
+        "eps=-1.0 must be finite and not neg",
+    ),
+    "eps is NaN": (f"{CERTIFY} --eps nan", 2, "eps=nan"),
+    "ridge is negative": (f"{CERTIFY} --ridge -0.1", 2, "ridge=-0.1"),
+    "ridge is NaN": (f"{CERTIFY} --ridge nan", 2, "ridge=nan"),
+    "ridge is infinite": (f"{CERTIFY} --ridge inf", 2, "ridge=inf"),
+    "unknown threat": (f"{CERTIFY} --threat fire", 2, "fire"),
+    "show is negative": (f"{CERTIFY} --show -1", 2, "--show=-1"),
+    "top is zero": (f"{CERTIFY} --top 0", 2, "--top=0"),
+    "scan top is zero": ("scan loss --top 0", 2, "--top=0"),
+    "store is a file": ("scan mine.py", 2, "mine.py"),
+    "model without colon": (
+        "featurize --model m --data mine:train --out new",
+        2,
+        "package.module:function",
+    ),
+    "model module missing": (
+        "featurize --model nobody:f --data mine:train --out new",
+        2,
+        "no module named 'nobody'",
+    ),
+    "model name missing": (
+        "featurize --model mine:nothing --data mine:train --out new",
+        2,
+        "does not exist in mine",
+    ),
+    "model is a number": (
+        "featurize --model mine:NUMBER --data mine:train --out new",
+        2,
+        "is not callable",
+    ),
+    "model returns a number": (
+        "featurize --model mine:not_a_model --data mine:train --out new",
+        2,
+        "must return (apply, params)",
+    ),
+    "dim is zero": (f"{FEATURIZE} --dim 0", 2, "dim=0"),
+    "seed is negative": (f"{FEATURIZE} --seed -1", 2, "seed=-1"),
+    "batch size is zero": (f"{FEATURIZE} --batch-size 0", 2, "batch_size=0"),
+    "demo seed is negative": ("demo --seed -1", 2, "--seed"),
+    "report folder missing": (f"{CERTIFY} --report no/such/page.html", 2, "Make it"),
+    # data: exit code 3
+    "targets of another width": ("certify train --targets narrow", 3, "2 features"),
+    "targets of another task": ("certify train --targets loss", 3, "belong together"),
+    "labels out of range": (
+        "featurize --model mine:model --data mine:bad_labels --out new",
+        3,
+        "3 classes",
+    ),
+    "NaN in the data": (
+        "featurize --model mine:model --data mine:holes --out new",
+        3,
+        "Example 4",
+    ),
+    "margin features scanned": ("scan train", 3, "loss features"),
+    "flags missing": ("scan loss --wrong none.npy", 3, "none.npy"),
+    "flags too short": ("scan loss --wrong short.npy", 3, "(7,)"),
+    "flags are words": ("scan loss --wrong words.npy", 3, "booleans"),
+    "flags in an archive": ("scan loss --wrong archive.npz", 3, "archive.npz"),
+    "flags are a pickle": ("scan loss --wrong pickle.npy", 3, "pickle.npy"),
+    "result is not JSON": ("report not.json", 3, "not.json"),
+    "result holds NaN": ("report nan.json", 3, "nan.json"),
+    "result of another format": ("report other.json", 3, "format"),
+    "singular without a ridge": (
+        "certify narrow --targets narrow --ridge 0",
+        3,
+        "ridge",
+    ),
+    # store: exit code 4
+    "no store": ("scan nowhere", 4, "No store at nowhere"),
+    "store exists": (
+        "featurize --model mine:model --data mine:train --out train",
+        4,
+        "already holds files",
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "code", "says"), BAD.values(), ids=BAD)
+def test_wrong_input_gets_one_clear_line(here, monkeypatch, capsys, words, code, says):
+    found, out, err = run(monkeypatch, capsys, *words.split())
+    last = err.strip().splitlines()[-1]
+    assert found == code, err
+    assert says in last
+    assert last.startswith("natgeo: ")
+    assert "Traceback" not in err
+    assert "certified" not in out
+    assert not (here / "new" / "manifest.json").exists()
+
+
+def test_debug_gives_the_traceback(here, monkeypatch):
+    from natgeo.errors import StoreError
+
+    monkeypatch.setattr(sys, "argv", ["natgeo", "scan", "nowhere", "--debug"])
+    with pytest.raises(StoreError, match="nowhere"):
+        cli.main()
+
+
+def test_hostile_words_cannot_drive_the_terminal(here, monkeypatch, capsys):
+    code, _, err = run(monkeypatch, capsys, "scan", "evil\x1b[2Jname\u202e")
+    assert code == 4
+    assert "\x1b" not in err
+    assert "\u202e" not in err
+
+
+@pytest.mark.parametrize("command", ["--help", "certify --help", "--version"])
+def test_help_does_not_import_jax(command):
+    script = (
+        "import sys; from natgeo import cli; sys.argv = ['natgeo', *sys.argv[1:]]\n"
+        "try: cli.main()\n"
+        "except SystemExit as stop: code = stop.code or 0\n"
+        "assert 'jax' not in sys.modules and 'matplotlib' not in sys.modules\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_exits_130_and_leaves_no_false_store(here, tmp_path, number):
+    store = tmp_path / "store"
+    command = [sys.executable, "-c", "from natgeo.cli import main; main()"]
+    words = f"featurize --model mine:model --data mine:endless --dim 4 --out {store}"
+    process = subprocess.Popen(
+        [*command, *words.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not store.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert not (store / "writer.lock").exists()
+    from natgeo.errors import StoreError
+    from natgeo.store.disk import DiskStore
+
+    with pytest.raises(StoreError):
+        DiskStore(store)
