@@ -19,6 +19,7 @@ import numpy as np
 from natgeo import checks
 from natgeo.certify.rankings import Rankings, certify_rankings
 from natgeo.certify.threats import Wasserstein2
+from natgeo.display import percent
 from natgeo.errors import DataError
 from natgeo.features import batches, projectors, tasks
 from natgeo.features.featurize import featurize
@@ -83,21 +84,22 @@ class Certification:
     def document(self, *, targets: int = 6) -> dict[str, Any]:
         """The result as plain values, with details of the first `targets` targets."""
         shown = range(min(targets, self.rankings.targets.shape[0]))
-        fraction = self.rankings.fraction
+        curve = sections.curve_section(self.rankings)
+        fraction = self.rankings.fraction  # known from the curve's pass over all pairs
         return sections.document(
             "attribution",
             "Certified attribution",
             summary=[
                 {
                     "label": "Certified pairs",
-                    "value": f"{100 * fraction.mean():.1f} %",
+                    "value": percent(fraction.mean()),
                     "note": f"of {self.rankings.pairs:,} pairs, mean of "
                     f"{len(fraction)} targets, {self.rankings.threat}",
                 }
             ],
             guarantee=sections.guarantee_section(self.rankings),
             geometry=sections.geometry_section(self.rankings),
-            curve=sections.curve_section(self.rankings),
+            curve=curve,
             targets=[
                 sections.target_section(
                     self.rankings, self.attribution.scores[target], target

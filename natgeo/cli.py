@@ -16,7 +16,9 @@ from typing import Any
 
 import click
 
+from natgeo.display import visible
 from natgeo.errors import ArgumentError, NatgeoError
+from natgeo.progress import forget_interrupts, interrupt
 
 INTERRUPTED = 130
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -27,7 +29,9 @@ def main() -> None:
     """Entry point of the `natgeo` command."""
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    forget_interrupts()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         sys.exit(cli.main(arguments, prog_name="natgeo", standalone_mode=False) or 0)
     except click.exceptions.Abort:
@@ -50,14 +54,9 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    line = " ".join(_inert(message).split())
+    line = " ".join(visible(message).split())
     click.echo(f"natgeo: {line}", err=True)
     sys.exit(code)
-
-
-def _inert(text: str) -> str:
-    """The text without control characters, so that data cannot drive a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -81,7 +80,7 @@ def _json_option(command: Callable) -> Callable:
         if as_json:
             click.echo(json.dumps(values, indent=1, allow_nan=False))
         else:
-            click.echo(_inert(words))
+            click.echo("\n".join(visible(line) for line in words.splitlines()))
         return code[0] if code else None
 
     return wrapped
@@ -212,6 +211,7 @@ def certify(
     from natgeo import checks
     from natgeo.certify.rankings import certify_rankings
     from natgeo.certify.threats import THREATS
+    from natgeo.display import percent
     from natgeo.geometry.natural import natural_geometry
     from natgeo.geometry.scores import scores
     from natgeo.report import sections
@@ -224,20 +224,21 @@ def certify(
     geometry = natural_geometry(store, ridge)
     rankings = certify_rankings(geometry, points, against, progress=True)
     all_scores = scores(geometry, points)
-    fraction = rankings.fraction
+    curve = sections.curve_section(rankings)
+    fraction = rankings.fraction  # known from the curve's pass over all pairs
     document = sections.document(
         "certify",
         "Certified attribution rankings",
         summary=[
             {
                 "label": f"Certified pairs at eps = {eps:g}",
-                "value": f"{100 * fraction.mean():.1f} %",
+                "value": percent(fraction.mean()),
                 "note": f"of {rankings.pairs:,} pairs, mean of {len(fraction)} targets",
             }
         ],
         guarantee=sections.guarantee_section(rankings),
         geometry=sections.geometry_section(rankings),
-        curve=sections.curve_section(rankings),
+        curve=curve,
         targets=[
             sections.target_section(rankings, all_scores[target], target, top=top)
             for target in range(min(show, len(fraction)))

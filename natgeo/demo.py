@@ -21,6 +21,7 @@ import optax
 
 from natgeo.certify.rankings import Rankings, certify_rankings
 from natgeo.certify.threats import Wasserstein2
+from natgeo.display import percent
 from natgeo.errors import UnfitEnvironmentError
 from natgeo.features import projectors, tasks
 from natgeo.features.featurize import featurize
@@ -215,11 +216,12 @@ def _closest_certified_pair(
 ) -> dict[str, int]:
     """The best proponent and the highest-ranked example it is certified to outrank."""
     order = np.argsort(-all_scores[target], kind="stable")
-    for rival in order[1:]:
-        pair = {"target": target, "above": int(order[0]), "below": int(rival)}
-        if rankings.verdict(**pair).status == "certified":
-            return pair
-    return {"target": target, "above": int(order[0]), "below": int(order[-1])}
+    best, rivals = int(order[0]), [int(i) for i in order[1:]]
+    for rival in rivals:
+        verdict = rankings.verdict(target=target, above=best, below=rival)
+        if verdict.status == "certified":
+            return {"target": target, "above": best, "below": rival}
+    return {"target": target, "above": best, "below": rivals[-1]}
 
 
 def _summary(
@@ -231,21 +233,21 @@ def _summary(
     return [
         {
             "label": "Test accuracy",
-            "value": f"{100 * accuracy:.1f} %",
+            "value": percent(accuracy),
             "note": f"{held_out} held-out digits",
         },
         {
             "label": f"Certified pairs at eps = {curve['radii'][at]:g}",
-            "value": f"{100 * curve['certified'][at]:.1f} %",
+            "value": percent(curve["certified"][at]),
             "note": f"of {curve['pairs']:,} pairs, mean of {curve['targets']} targets; "
             f"first-order sensitivity separates "
-            f"{100 * curve['sensitivity_natural'][at]:.2g} %",
+            f"{percent(curve['sensitivity_natural'][at])}",
         },
         {
             "label": "Wrong labels found",
-            "value": f"{100 * mine['recall_at_20']:.0f} %",
+            "value": percent(mine["recall_at_20"]),
             "note": f"of {scan['known_flips']} flips in the top 20 % by "
-            f"self-influence; plain loss {100 * plain['recall_at_20']:.0f} %",
+            f"self-influence; plain loss {percent(plain['recall_at_20'])}",
         },
         {
             "label": "Detection AUROC",
@@ -253,8 +255,8 @@ def _summary(
             "note": f"self-influence; plain loss {plain['auroc']:.4f}",
         },
         {
-            "label": "Geometry",
-            "value": f"cond {geometry['condition']:,.0f}",
+            "label": "Condition number of Q",
+            "value": f"{geometry['condition']:,.0f}",
             "note": f"N = {geometry['N']:,}, K = {geometry['K']}, ridge "
             f"{geometry['ridge']:g}, effective dimension "
             f"{geometry['effective_dimension']:.1f}",

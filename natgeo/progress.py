@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from types import TracebackType
+from types import FrameType, TracebackType
 
 _PATIENCE_S = 1.0
+_interrupted = threading.Event()
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """A signal handler that cannot be lost: for SIGINT and SIGTERM of a command.
+
+    Python drops an exception that a signal raises inside a garbage-collector callback
+    (JAX has one), so the request is also remembered until the next step of a loop.
+
+    Raises:
+        KeyboardInterrupt: always.
+    """
+    del number, frame
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
+def forget_interrupts() -> None:
+    """Starts a command with no interrupt pending."""
+    _interrupted.clear()
 
 
 class Progress:
@@ -34,7 +55,13 @@ class Progress:
             self._bar.stop()
 
     def advance(self, steps: int = 1) -> None:
-        """Records `steps` more; starts the bar once a second has passed."""
+        """Records `steps` more; starts the bar once a second has passed.
+
+        Raises:
+            KeyboardInterrupt: if an interrupt was requested and got lost.
+        """
+        if _interrupted.is_set():
+            raise KeyboardInterrupt
         self._done += steps
         if not self._visible:
             return

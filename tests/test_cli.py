@@ -65,12 +65,13 @@ PROJECT = """
 def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of one command."""
     monkeypatch.setattr(sys, "argv", ["natgeo", *map(str, arguments)])
-    before = signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     try:
         with pytest.raises(SystemExit) as stop:
             cli.main()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
     out, err = capsys.readouterr()
     return stop.value.code or 0, out, err
 
@@ -80,6 +81,7 @@ def project(tmp_path_factory):
     """A folder with a user's module and the stores that natgeo made from it."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "mine.py").write_text(textwrap.dedent(PROJECT))
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
@@ -97,6 +99,8 @@ def project(tmp_path_factory):
             with pytest.raises(SystemExit) as stop:
                 cli.main()
             assert stop.value.code == 0
+    signal.signal(signal.SIGINT, before[0])
+    signal.signal(signal.SIGTERM, before[1])
     wrong = np.zeros(40, bool)
     wrong[:5] = True
     np.save(folder / "wrong.npy", wrong)

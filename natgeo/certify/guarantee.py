@@ -14,6 +14,7 @@ from natgeo.certify.rankings import Rankings
 from natgeo.certify.rounding import Proof
 from natgeo.certify.threats import Wasserstein2
 from natgeo.certify.verdict import Verdict
+from natgeo.display import at_least, at_most, given
 
 LIMITS = (
     "Nothing about retraining: the network, its features and the evaluated examples "
@@ -30,12 +31,12 @@ def certificate_in_words(proof: Proof, verdict: Verdict) -> str:
     if verdict.status != "certified":
         return (
             f"{verdict.status.capitalize()}: {verdict.reason or verdict.claim}. "
-            f"Proven up to radius {verdict.radius:.6g}."
+            f"Proven up to radius {at_least(verdict.radius)}."
         )
     return (
         f"{_data(proof)}, {verdict.claim} under {verdict.threat}. Feature map and "
         f"evaluated points are held fixed. Rounding is included "
-        f"(eta = {proof.eta:.1e})."
+        f"(eta = {at_most(proof.eta)})."
     )
 
 
@@ -45,7 +46,7 @@ def rankings_in_words(rankings: Rankings) -> str:
         f"{_data(rankings.proof)}: a certified pair keeps its order, a certified rank "
         f"interval holds the rank and a certified top-k member stays in, all at once, "
         f"under {rankings.threat.describe()}. Feature map and evaluated points are "
-        f"held fixed. Rounding is included (eta = {rankings.proof.eta:.1e})."
+        f"held fixed. Rounding is included (eta = {at_most(rankings.proof.eta)})."
     )
 
 
@@ -75,8 +76,8 @@ def radius_in_words(proof: Proof, threat: Wasserstein2) -> str:
     """One sentence that puts an order-2 radius into proportion."""
     terms = radius_in_human_terms(proof, threat.eps)
     return (
-        f"eps = {terms['eps']:.4g} is {100 * terms['relative']:.3g} % of the root mean "
-        f"squared natural norm of the data; it covers replacing "
+        f"eps = {given(terms['eps'])} is {100 * terms['relative']:.3g} % of the root "
+        f"mean squared natural norm of the data; it covers replacing "
         f"{terms['replacements']:.2g} training points by others at the median natural "
         f"distance."
     )

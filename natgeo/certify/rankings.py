@@ -161,22 +161,32 @@ class Rankings:
         return self._counts[index]
 
     @cached_property
+    def _known(self) -> dict[float, np.ndarray]:
+        return {}  # kappa -> certified fraction of each target, [M]
+
+    @cached_property
     def _counts(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         return {}
 
     def _fractions(self, kappas: list[float]) -> np.ndarray:
-        m, n = self.targets.shape[0], self.geometry.train.shape[0]
-        size = max(1, _TARGETS_BYTES // (24 * n))
-        counts = [
-            sweep.count_certified(
-                self.proof,
-                self._scored(np.arange(start, min(start + size, m))),
-                kappas,
-                progress=self.progress,
-            )
-            for start in range(0, m, size)
-        ]
-        return np.concatenate(counts) / max(self.pairs, 1)
+        missing = [kappa for kappa in kappas if kappa not in self._known]
+        if missing:
+            m, n = self.targets.shape[0], self.geometry.train.shape[0]
+            size = max(1, _TARGETS_BYTES // (24 * n))
+            counts = [
+                sweep.count_certified(
+                    self.proof,
+                    self._scored(np.arange(start, min(start + size, m))),
+                    missing,
+                    progress=self.progress,
+                )
+                for start in range(0, m, size)
+            ]
+            found = np.concatenate(counts) / max(self.pairs, 1)
+            self._known.update(zip(missing, found.T, strict=True))
+        columns = [self._known[kappa] for kappa in kappas]
+        empty = np.zeros((self.targets.shape[0], 0))
+        return np.stack(columns, axis=1) if columns else empty
 
     def _scored(self, indices: np.ndarray) -> sweep.Scored:
         rows = np.asarray(self.targets.rows(indices), np.float64)

@@ -15,6 +15,7 @@ import numpy as np
 
 from natgeo import checks
 from natgeo.certify.bounds import not_below
+from natgeo.display import given
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Wasserstein2:
         """The threat in words."""
         return (
             f"every distribution of features within order-2 Wasserstein distance "
-            f"{self.eps:.6g} of the stored ones, measured by the fixed metric Q^-1"
+            f"{given(self.eps)} of the stored ones, measured by the fixed metric Q^-1"
         )
 
     @staticmethod

@@ -12,6 +12,7 @@ from natgeo.certify.bounds import gamma, upward
 from natgeo.certify.rounding import NaturalRows, Proof
 from natgeo.certify.statements import Statement
 from natgeo.certify.threats import Wasserstein2
+from natgeo.display import at_least, at_most
 from natgeo.types import Threat
 
 CERTIFIED, REFUTED, UNDECIDED = "certified", "refuted", "undecided"
@@ -74,7 +75,7 @@ def decide(proof: Proof, statement: Statement, threat: Threat) -> Verdict:
             "a radius of 1 or more cannot be certified by this theorem"
             if math.isinf(kappa)
             else f"no proof found at this radius; proven up to "
-            f"{Wasserstein2.radius(cosine):.3g}"
+            f"{at_least(Wasserstein2.radius(cosine))}"
         )
     return Verdict(
         status=CERTIFIED if certified else UNDECIDED,
@@ -102,7 +103,7 @@ def _cosine(proof: Proof, statement: Statement) -> tuple[float, str]:
     if not proof.holds:
         return 0.0, (
             f"the covariance is too ill-conditioned to be proven positive definite in "
-            f"float64 (eta={proof.eta:.1e}); use a larger ridge"
+            f"float64 (eta={at_most(proof.eta)}); use a larger ridge"
         )
     u, v = _whitened(proof, statement)
     if not statement.u.vector.any() or not statement.v.vector.any():
@@ -115,7 +116,7 @@ def _cosine(proof: Proof, statement: Statement) -> tuple[float, str]:
     # The final subtraction rounds by at most one unit in the last place.
     cosine = float(np.nextafter(cosine, -1))
     if not cosine > 0:
-        return 0.0, f"the margin is below the rounding error (eta={proof.eta:.1e})"
+        return 0.0, f"the margin is below the rounding error (eta={at_most(proof.eta)})"
     return min(cosine, 1.0), ""
 
 

@@ -256,6 +256,13 @@ def _check_pair(pair: dict[str, Any]) -> None:
             f"{pair['eps']}: expected a positive radius of at least eps, or the "
             f"status 'undecided'."
         )
+    found = pair["counterexample"]
+    if found and found["flips"] and found["cost"] <= pair["radius"]:
+        raise DataError(
+            f"pair.counterexample.cost is {found['cost']:g}, within the proven radius "
+            f"{pair['radius']:g}: a proof and a counterexample cannot both be right. "
+            f"Certify the pair again."
+        )
 
 
 def _check_recall(where: str, curve: list[list[float]] | None) -> None:

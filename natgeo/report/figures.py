@@ -20,7 +20,7 @@ from matplotlib.font_manager import findfont
 from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from natgeo.report.display import count, percent, visible
+from natgeo.display import count, given, percent, visible
 
 # Certified results are blue wherever they appear; first-order curves never are.
 CERTIFIED, NATURAL, EUCLIDEAN = "#0063a6", "#c04f00", "#6b6f76"
@@ -48,11 +48,12 @@ _DETECTORS = (
 )
 _FONT = "DejaVu Sans"  # comes with matplotlib: the same measures on every machine
 _STACK = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": [_FONT],
     "font.size": 9.0,
     "svg.fonttype": "none",
     "svg.hashsalt": "natgeo",
+    "text.parse_math": False,  # names may hold dollar signs
     "text.color": _INK,
     "axes.edgecolor": _MUTED,
     "axes.labelcolor": _MUTED,
@@ -158,7 +159,7 @@ def _label_curve(
 def _mark_radius(axes: Axes, curve: Mapping[str, Any], eps: float, gap: str) -> None:
     """A vertical line at a radius, with the certified share if the curve has it."""
     axes.axvline(eps, color=_INK, linewidth=0.8, zorder=2)
-    text = f"ε = {eps:g}"
+    text = f"ε = {given(eps)}"
     for radius, share in zip(curve["radii"], curve["certified"], strict=True):
         if abs(radius - eps) <= 1e-9 * eps:
             axes.plot([eps], [share], "o", color=CERTIFIED, markersize=7, zorder=6)
@@ -265,7 +266,7 @@ def detector_curves(detectors: Sequence[Mapping[str, Any]]) -> str | None:
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=_RULE, linewidth=1.4, zorder=1)
-        axes.text(0.34, 0.31, "chance", color=_MUTED, fontsize=8, rotation=34, va="top")
+        axes.text(0.56, 0.53, "chance", color=_MUTED, fontsize=8, rotation=34, va="top")
         for detector, (colour, style) in zip(known, _DETECTORS, strict=False):
             x, y = zip(*detector["recall_curve"], strict=True)
             axes.plot(
@@ -285,11 +286,7 @@ def detector_curves(detectors: Sequence[Mapping[str, Any]]) -> str | None:
         axes.grid(axis="y")
         axes.set_xlabel("examples inspected, most suspicious first")
         axes.set_title("known flips found", loc="left", color=_MUTED, fontsize=9)
-        legend = axes.legend(
-            loc="lower right", frameon=False, fontsize=8.5, handlelength=2.6
-        )
-        for entry in legend.get_texts():
-            entry.set_parse_math(False)
+        axes.legend(loc="lower right", frameon=False, fontsize=8.5, handlelength=2.6)
 
     return _svg((3.9, 2.9), draw)
 

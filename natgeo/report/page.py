@@ -17,7 +17,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from natgeo.report import display, figures
+from natgeo import display
+from natgeo.report import figures
 from natgeo.report.document import check_document
 from natgeo.store.manifest import write_atomically
 
@@ -87,10 +88,10 @@ def write_report(document: dict[str, Any], path: str | os.PathLike[str]) -> None
 
 
 def _common_radius(document: Mapping[str, Any]) -> float | None:
-    """The radius that all verdicts of the document share, if they share one."""
+    """The radius that all targets share, or that of the pair if there are none."""
     found = [target["eps"] for target in document.get("targets", [])]
-    if "pair" in document:
-        found.append(document["pair"]["eps"])
+    if not found and "pair" in document:
+        found = [document["pair"]["eps"]]
     return found[0] if found and len(set(found)) == 1 else None
 
 
@@ -177,6 +178,7 @@ def _environment() -> Environment:
         count=display.count,
         percent=display.percent,
         short=display.short,
+        given=display.given,
         at_least=display.at_least,
         at_most=display.at_most,
     )

@@ -16,12 +16,10 @@ import numpy as np
 from natgeo.certify import guarantee, sensitivity
 from natgeo.certify.rankings import Rankings
 from natgeo.certify.threats import Wasserstein2
-from natgeo.certify.verdict import decide
-from natgeo.certify.witness import counterexample
 from natgeo.evaluate import detection
 from natgeo.labels.scan import LabelScan
+from natgeo.report.document import FORMAT
 
-FORMAT = 1
 # Radii of the curve when nobody asks for others: six a decade, from a hair to one.
 _DECADE = (1, 1.5, 2, 3, 5, 7)
 RADII = (*(float(f"{m}e{p}") for p in (-4, -3, -2, -1) for m in _DECADE), 0.9)
@@ -58,10 +56,10 @@ def geometry_section(rankings: Rankings) -> dict[str, Any]:
         "M": rankings.targets.shape[0],
         "K": geometry.width,
         "ridge": geometry.ridge,
-        "condition": geometry.condition,
-        "effective_dimension": geometry.effective_dimension,
-        "spectral_amplification": geometry.spectral_amplification,
-        "eta": rankings.proof.eta if rankings.proof.holds else None,
+        "condition": _finite(geometry.condition),
+        "effective_dimension": _finite(geometry.effective_dimension),
+        "spectral_amplification": _finite(geometry.spectral_amplification),
+        "eta": _finite(rankings.proof.eta),
         "sha256": geometry.train.digest(),
     }
 
@@ -77,21 +75,26 @@ def guarantee_section(rankings: Rankings) -> dict[str, Any]:
 def curve_section(rankings: Rankings, radii: Sequence[float] = RADII) -> dict[str, Any]:
     """Certified fraction over radii, with the first-order bounds at matched radii."""
     geometry, targets = rankings.geometry, rankings.targets
+    if isinstance(rankings.threat, Wasserstein2) and rankings.threat.eps < 1:
+        radii = sorted({*radii, rankings.threat.eps})
     matched = sensitivity.matched_radius(geometry)
-    euclidean = [radius * matched for radius in radii]
     certified = rankings.curve(radii).mean(axis=0)
     natural = sensitivity.natural(geometry, targets).separated(radii).mean(axis=0)
-    flat = sensitivity.euclidean(geometry, targets).separated(euclidean).mean(axis=0)
+    euclidean, flat = None, None
+    if np.isfinite(matched):
+        euclidean = [radius * matched for radius in radii]
+        bound = sensitivity.euclidean(geometry, targets)
+        flat = bound.separated(euclidean).mean(axis=0).tolist()
     ratio = sensitivity.amplification(geometry, targets)
     return {
         "radii": [float(radius) for radius in radii],
         "euclidean_radii": euclidean,
         "certified": certified.tolist(),
         "sensitivity_natural": natural.tolist(),
-        "sensitivity_euclidean": flat.tolist(),
-        "matched": matched,
-        "amplification_median": ratio["median"],
-        "amplification_max": ratio["max"],
+        "sensitivity_euclidean": flat,
+        "matched": _finite(matched),
+        "amplification_median": _finite(ratio["median"]),
+        "amplification_max": _finite(ratio["max"]),
         "targets": targets.shape[0],
         "pairs": rankings.pairs,
     }
@@ -131,6 +134,7 @@ def target_section(
         "proponents": [
             {
                 "index": int(i),
+                "rank": rank,
                 "label": label(int(i)),
                 "flipped": None if flipped is None else bool(flipped[i]),
                 "score": float(scores[i]),
@@ -138,7 +142,7 @@ def target_section(
                 "highest": int(ranks[i, 1]),
                 "thumbnail": picture(int(i)),
             }
-            for i in best
+            for rank, i in enumerate(best, start=1)
         ],
         "top_k": {
             "k": top,
@@ -158,11 +162,12 @@ def pair_section(
     thumbnails: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
     """One pair: its verdict, its radius, and the counterexample just outside."""
-    statement = rankings.statement(target=target, above=above, below=below)
-    verdict = decide(rankings.proof, statement, rankings.threat)
+    verdict = rankings.verdict(target=target, above=above, below=below, attack=True)
     found = None
     if verdict.cosine > 0:
-        breaking = counterexample(rankings.proof, statement, verdict.radius)
+        breaking = verdict.counterexample or rankings.refute(
+            target=target, above=above, below=below
+        )
         found = {
             "cost": breaking.cost,
             "gap_before": breaking.gap_before,
@@ -225,3 +230,8 @@ def scan_section(
             for rank, i in enumerate(scan.suspicious(min(top, len(values))), start=1)
         ],
     }
+
+
+def _finite(value: float) -> float | None:
+    """The number, or None where JSON has no word for it."""
+    return float(value) if np.isfinite(value) else None

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from natgeo.display import at_least, at_most, percent
+
 _WIDTH = 96
 # Radii shown in the terminal; the page and the JSON hold the whole curve.
 _SHOWN_RADII = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
@@ -55,7 +57,7 @@ def _curve(curve: dict[str, Any]) -> Table:
             table.add_row(
                 f"{radius:g}",
                 *(
-                    f"{100 * curve[name][place]:.2f} %"
+                    percent(curve[name][place]) if curve[name] else "-"
                     for name in (
                         "certified",
                         "sensitivity_natural",
@@ -95,13 +97,14 @@ def _target(target: dict[str, Any]) -> Table:
 
 
 def _pair(pair: dict[str, Any]) -> str:
-    text = f"{pair['claim']}\nProven up to radius {pair['radius']:.6g}."
+    text = f"{pair['claim']}\nProven up to radius {at_least(pair['radius'])}."
     if pair["counterexample"]:
         found = pair["counterexample"]
         outcome = "swaps the pair" if found["flips"] else "does not swap the pair"
         text += (
-            f" A perturbed training set at distance {found['cost']:.6g} {outcome}: "
-            f"gap {found['gap_before']:.3g} becomes {found['gap_after']:.3g}."
+            f" A perturbed training set at distance {at_most(found['cost'])} "
+            f"{outcome}: gap {found['gap_before']:.3g} "
+            f"becomes {found['gap_after']:.3g}."
         )
     return text
 

@@ -43,6 +43,7 @@ class DiskStore:
         self.shape = (self._manifest.rows, self._manifest.width)
         self.dtype = np.dtype(self._manifest.dtype)
         self.metadata: Mapping[str, Any] = self._manifest.metadata
+        self._last: tuple[Any, np.ndarray] = (None, np.empty(0))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -108,6 +109,10 @@ class DiskStore:
         return found
 
     def _read(self, name: str, number: int) -> np.ndarray:
+        # One verified shard is kept: scattered rows would read it again and again.
+        kept, array = self._last
+        if kept == (name, number):
+            return array
         shard = self._manifest.shards[number]
         wide = name == "features"
         shape = (shard["rows"], self.shape[1]) if wide else (shard["rows"],)
@@ -115,6 +120,7 @@ class DiskStore:
         array = files.read_array(file, shard["files"][name], self.dtype.name, shape)
         array = array.reshape(shape)
         checks.finite(f"{file}", array)
+        self._last = ((name, number), array)
         return array
 
 

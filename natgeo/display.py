@@ -62,7 +62,7 @@ def percent(value: float) -> str:
     """
     if value in (0, 1):
         return f"{100 * value:.0f}{_SPACE}%"
-    tenths = (Decimal(repr(value)) * 1000).to_integral_value(ROUND_FLOOR)
+    tenths = (Decimal(repr(float(value))) * 1000).to_integral_value(ROUND_FLOOR)
     return f"{tenths / 10:.1f}{_SPACE}%" if tenths else f"<{_SPACE}0.1{_SPACE}%"
 
 
@@ -74,6 +74,19 @@ def short(value: float) -> str:
         3,163 81,234 −3.7 × 10⁻⁶ 0.05
     """
     return _number(value, 4, ROUND_HALF_EVEN)
+
+
+def given(value: float) -> str:
+    """A number that a person chose, such as a radius: exactly, in its shortest form.
+
+    Examples:
+        >>> given(0.01), given(1e-05), given(0.3), given(12.0)
+        ('0.01', '0.00001', '0.3', '12')
+    """
+    exact = Decimal(repr(float(value)))
+    if exact and not -7 <= exact.adjusted() <= 7:
+        return repr(float(value))
+    return f"{exact.normalize():f}"
 
 
 def at_least(value: float) -> str:

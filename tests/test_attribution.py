@@ -1,0 +1,109 @@
+"""The three-line use, and the words that come with its results."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import natgeo as ng
+from natgeo.certify import guarantee
+from natgeo.errors import ArgumentError, DataError
+
+
+def apply(params, x):
+    return x @ params["w"]
+
+
+@pytest.fixture
+def problem(rng):
+    params = {"w": jnp.asarray(rng.standard_normal((4, 3)), jnp.float32)}
+    x = rng.standard_normal((80, 4)).astype(np.float32)
+    return params, (x, rng.integers(0, 3, 80)), (x[:5], rng.integers(0, 3, 5))
+
+
+def test_three_lines_equal_their_parts(problem, tmp_path):
+    params, train, targets = problem
+    result = ng.attribute(apply, params, train=train, targets=targets)
+    certified = result.certify(eps=0.01)
+    certified.report(tmp_path / "report.html")
+
+    task = ng.tasks.classification(apply)
+    projector = ng.projectors.Identity()  # 12 parameters, fewer than a quarter of N
+    stores = [ng.featurize(task, params, data, projector) for data in (train, targets)]
+    geometry = ng.natural_geometry(stores[0])
+    np.testing.assert_array_equal(result.scores, ng.scores(geometry, stores[1]))
+    order = ng.certify_rankings(geometry, stores[1], ng.threats.Wasserstein2(0.01))
+    np.testing.assert_array_equal(certified.rankings.fraction, order.fraction)
+    assert geometry.ridge == result.geometry.ridge
+    best = np.argsort(-result.scores[2], kind="stable")[:3]
+    np.testing.assert_array_equal(result.top(2, 3), best)
+    page = (tmp_path / "report.html").read_text()
+    assert "certified" in page
+    assert "<script" not in page
+
+
+def test_it_says_what_it_chose(problem):
+    params, train, targets = problem
+    result = ng.attribute(apply, params, train=train, targets=targets)
+    words = repr(result)
+    assert "Identity() (chosen)" in words
+    assert "mean eigenvalue / 1000" in words
+    assert "classification-margin" in words
+    mine = ng.attribute(
+        apply,
+        params,
+        train=train,
+        targets=targets,
+        projector=ng.projectors.Sparse(dim=5, seed=3),
+        ridge=0.25,
+    )
+    assert "Sparse(dim=5, seed=3, nonzeros=1) (yours)" in repr(mine)
+    assert mine.geometry.ridge == 0.25
+    assert mine.geometry.width == 5
+
+
+def test_width_needs_a_known_number_of_examples(problem):
+    params, train, targets = problem
+    with pytest.raises(DataError, match="Pass projector="):
+        ng.attribute(apply, params, train=iter([train]), targets=targets)
+
+
+def test_indices_are_checked(problem):
+    params, train, targets = problem
+    result = ng.attribute(apply, params, train=train, targets=targets)
+    for target in (5, -1, True, 1.0):
+        with pytest.raises(ArgumentError, match="target="):
+            result.top(target)
+
+
+def test_the_guarantee_names_data_metric_and_limits(problem):
+    params, train, targets = problem
+    order = ng.attribute(apply, params, train=train, targets=targets).certify(1e-6)
+    rankings = order.rankings
+    words = guarantee.rankings_in_words(rankings)
+    assert rankings.geometry.train.digest()[:12] in words
+    assert rankings.geometry.ridge.hex() in words
+    assert "fixed metric Q^-1" in words
+    assert "held fixed" in words
+    scores = order.attribution.scores[0]
+    best, worst = int(scores.argmax()), int(scores.argmin())
+    verdict = rankings.verdict(target=0, above=best, below=worst)
+    said = guarantee.certificate_in_words(rankings.proof, verdict)
+    assert verdict.status == "certified"
+    assert f"training example {best} keeps a larger score than {worst}" in said
+    other = rankings.verdict(target=0, above=worst, below=best)
+    said = guarantee.certificate_in_words(rankings.proof, other)
+    assert said.startswith("Undecided")
+    assert "keeps a larger score" not in said
+
+
+def test_a_radius_in_human_terms_scales_as_it_should(problem):
+    params, train, targets = problem
+    proof = ng.attribute(apply, params, train=train, targets=targets).certify(0.1)
+    one = guarantee.radius_in_human_terms(proof.rankings.proof, 0.01)
+    two = guarantee.radius_in_human_terms(proof.rankings.proof, 0.02)
+    natural = proof.rankings.geometry.natural
+    size = np.sqrt(np.square(natural).sum(axis=1).mean())
+    assert one["relative"] == pytest.approx(0.01 / size, rel=1e-9)
+    assert two["replacements"] == pytest.approx(4 * one["replacements"])

@@ -1,0 +1,87 @@
+"""The demo: what it prints, writes and shows, on the real digits."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+
+from natgeo import demo
+from natgeo.report import text
+
+
+@pytest.fixture(scope="module")
+def document():
+    # Optax does not promise strict promotion; the user's process does not ask for it.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        return demo.run(0)
+
+
+def test_it_certifies_far_more_than_the_first_order_bound(document):
+    curve = document["curve"]
+    ours, natural, euclidean = (
+        np.array(curve[name])
+        for name in ("certified", "sensitivity_natural", "sensitivity_euclidean")
+    )
+    assert document["geometry"]["ridge"] == 0.0
+    assert curve["targets"] == 297
+    assert curve["pairs"] == 1500 * 1499 // 2
+    assert (np.diff(ours) <= 0).all()
+    assert (ours >= natural).all()
+    at = curve["radii"].index(0.01)
+    assert ours[at] > 0.7
+    assert natural[at] < 0.01
+    assert (euclidean <= natural).all()
+
+
+def test_the_pair_is_certified_and_broken_just_outside(document):
+    pair = document["pair"]
+    assert pair["status"] == "certified"
+    assert pair["radius"] > pair["eps"]
+    assert pair["counterexample"]["flips"] is True
+    assert pair["radius"] < pair["counterexample"]["cost"] < pair["radius"] * 1.0001
+    assert (
+        pair["counterexample"]["gap_before"] > 0 > pair["counterexample"]["gap_after"]
+    )
+
+
+def test_the_scan_is_shown_beside_plain_loss(document):
+    scan = document["scan"]
+    assert scan["known_flips"] == 150
+    rows = {row["name"]: row for row in scan["detectors"]}
+    assert rows["self-influence"]["auroc"] > 0.98
+    assert rows["self-influence"]["recall_at_20"] > 0.95
+    assert rows["loss"]["auroc"] > 0.98
+    assert sum(row["flipped"] for row in scan["suspicious"]) >= 20
+
+
+def test_rank_intervals_contain_the_rank(document):
+    for target in document["targets"]:
+        for rank, row in enumerate(target["proponents"], start=1):
+            assert row["lowest"] <= rank <= row["highest"]
+            assert row["thumbnail"].startswith("data:image/png;base64,")
+
+
+def test_it_writes_what_it_says(document, tmp_path):
+    record, page = demo.write(document, tmp_path / "out")
+    assert json.loads(record.read_text()) == document
+    html = page.read_text()
+    assert "default-src 'none'" in html
+    assert "<script" not in html
+    words = text.render(document)
+    assert "Detectors of 150 wrong labels" in words
+    assert "certified (order 2)" in words
+    assert max(map(len, words.splitlines())) < 200
+
+
+def test_the_labels_are_flipped_as_said():
+    data = demo.load_digits(3)
+    again = demo.load_digits(3)
+    np.testing.assert_array_equal(data.y, again.y)
+    assert data.flipped.sum() == 150
+    assert len(data.x) == 1500
+    assert len(data.x_test) == 297
