@@ -133,8 +133,8 @@ def attribute(
         train: training examples, `(x, y)` arrays or an iterable of batches.
         targets: the examples to explain, likewise.
         task: what is attributed; default: the classification margin of `apply`.
-        projector: default: a sparse projection to a quarter of N dimensions, at most
-            2048, or none if the model has fewer parameters than that.
+        projector: default: a CountSketch to a quarter of N dimensions, at most 2048,
+            or no projection if the model has fewer parameters than that.
         ridge: as in `natural_geometry`.
         progress: show bars on standard error for what takes over a second.
 
@@ -167,8 +167,8 @@ def _projector(params: Params, rows: int | None) -> Projector:
         raise DataError(
             "The number of training examples is not known from an iterable, so no "
             "width can be chosen. Pass projector=, for instance "
-            "projectors.Sparse(dim=1024)."
+            "projectors.CountSketch(dim=1024)."
         )
     size = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
     dim = min(_WIDEST, max(rows // 4, 1))
-    return projectors.Identity() if size <= dim else projectors.Sparse(dim=dim)
+    return projectors.Identity() if size <= dim else projectors.CountSketch(dim=dim)

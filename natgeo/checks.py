@@ -47,6 +47,25 @@ def count(name: str, value: Any, low: int = 1) -> int:
     return int(value)
 
 
+def indices(name: str, values: Any, size: int) -> np.ndarray:
+    """Whole numbers in [0, size), [B], as an index array; refuses what `index` does."""
+    array = np.asarray(values)
+    if array.size == 0:
+        return np.zeros(0, np.intp)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ArgumentError(
+            f"{name} of dtype {array.dtype} and shape {array.shape} are no indices: "
+            f"expected a list of whole numbers from 0 to {size - 1}."
+        )
+    bad = np.flatnonzero((array < 0) | (array >= size))
+    if len(bad):
+        raise ArgumentError(
+            f"{name}[{bad[0]}]={array[bad[0]]} is out of range: there are {size}, "
+            f"numbered 0 to {size - 1}."
+        )
+    return array.astype(np.intp)
+
+
 def nonnegative(name: str, value: Any) -> float:
     """A finite real number that is not negative, as a float."""
     real = isinstance(value, (numbers.Real, np.floating)) and not isinstance(
@@ -54,9 +73,13 @@ def nonnegative(name: str, value: Any) -> float:
     )
     if not real:
         raise ArgumentError(f"{name}={value!r} must be a number, not {_kind(value)}.")
-    if not (math.isfinite(value) and value >= 0):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not (math.isfinite(number) and number >= 0):
         raise ArgumentError(f"{name}={value!r} must be finite and not negative.")
-    return float(value)
+    return number
 
 
 def matrix(name: str, value: Any, width: int | None = None) -> np.ndarray:
@@ -65,7 +88,10 @@ def matrix(name: str, value: Any, width: int | None = None) -> np.ndarray:
     The dtype is kept: float64 is never rounded, and bfloat16 or float16 are exact
     data. Integers, objects, complex numbers and strings are refused.
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{name} is not an array: {error}") from None
     floats(name, array)
     if array.ndim != 2:
         raise DataError(

@@ -132,8 +132,8 @@ def demo(out: Path, seed: int) -> tuple:
 )
 @click.option(
     "--projector",
-    type=click.Choice(["sparse", "rademacher", "identity"]),
-    default="sparse",
+    type=click.Choice(["countsketch", "sparse", "rademacher", "identity"]),
+    default="countsketch",
     show_default=True,
 )
 @click.option("--dim", type=int, default=512, show_default=True, help="Width K.")

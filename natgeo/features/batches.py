@@ -46,7 +46,7 @@ def fixed_batches(data: Any, size: int) -> Iterator[tuple[Any, int]]:
     for number, batch in enumerate(as_batches(data)):
         batch = jax.tree.map(np.asarray, batch)
         seen += _rows(batch, number)
-        pending = batch if pending is None else jax.tree.map(_join, pending, batch)
+        pending = batch if pending is None else _joined(pending, batch, number)
         while _rows(pending, number) >= size:
             yield jax.tree.map(lambda leaf: leaf[:size], pending), size
             pending = jax.tree.map(lambda leaf: leaf[size:], pending)
@@ -73,7 +73,7 @@ def _rows(batch: Any, number: int) -> int:
         shapes = ", ".join(str(leaf.shape) for leaf in leaves) or "none"
         raise DataError(
             f"Batch {number} holds arrays of shapes {shapes}: all need the same first "
-            f"axis, one entry for each example."
+            f"axis, one entry for each example. Convert lists to arrays first."
         )
     for leaf in leaves:
         if leaf.dtype.kind in "OUScmM":
@@ -82,6 +82,16 @@ def _rows(batch: Any, number: int) -> int:
                 f"numbers. Encode it first."
             )
     return lengths.pop()  # type: ignore[return-value]
+
+
+def _joined(pending: Any, batch: Any, number: int) -> Any:
+    if str(jax.tree.structure(pending)) != str(jax.tree.structure(batch)):
+        raise DataError(
+            f"Batch {number} is a {type(batch).__name__} of "
+            f"{len(jax.tree.leaves(batch))} arrays, the batches before it a "
+            f"{type(pending).__name__} of {len(jax.tree.leaves(pending))}."
+        )
+    return jax.tree.map(_join, pending, batch)
 
 
 def _join(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from natgeo.errors import ArgumentError
 from natgeo.types import Array
 
 AXIS = "data"
@@ -17,6 +18,8 @@ AXIS = "data"
 def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh with the one axis `data` over `devices` (default: all local ones)."""
     devices = list(devices) if devices is not None else jax.local_devices()
+    if not devices:
+        raise ArgumentError("devices is empty: leave it out to use all local ones.")
     return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 

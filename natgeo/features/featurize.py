@@ -59,7 +59,11 @@ def featurize(
         StoreError: if the store cannot be written.
     """
     task = as_task(task)
-    if not isinstance(projector, Projector) or not isinstance(projector, Hashable):
+    if (
+        not isinstance(projector, Projector)
+        or not isinstance(projector, Hashable)
+        or isinstance(projector, type)
+    ):
         raise ArgumentError(
             f"projector={projector!r} is not a projector: it needs width, project and "
             f"describe, and must be hashable (a frozen dataclass is)."
@@ -86,9 +90,10 @@ def featurize(
             for batch, valid in batches.fixed_batches(data, size):
                 if done == 0:
                     validate = task.validator(params, batch) if task.validator else None
-                    gradients.check_output(task, params, batch)
                 if validate is not None:
-                    validate(batch)
+                    validate(batch, done)
+                if done == 0:
+                    gradients.check_output(task, params, batch)
                 made = {
                     name: np.asarray(array)[:valid]
                     for name, array in step(params, batch).items()
@@ -128,6 +133,8 @@ class _Collector:
             name: np.concatenate([part[name] for _, part in self._parts])
             for name in self._parts[0][1]
         }
+        for array in (features, *columns.values()):
+            array.flags.writeable = False  # nobody else holds it: no copy is needed
         return MemoryStore(features, columns, self._metadata)
 
 

@@ -11,37 +11,71 @@ import jax.numpy as jnp
 import numpy as np
 
 from natgeo.errors import ArgumentError, DataError
+from natgeo.features.taps import find_products
 from natgeo.features.tasks import Task
 from natgeo.types import Array, Example, Params, Projector
 
 
 def feature_step(
-    task: Task, projector: Projector
+    task: Task, projector: Projector, *, form: bool = False
 ) -> Callable[[Params, Any], dict[str, Array]]:
     """The kernel of featurizing: (params, batch) -> features and columns.
 
         features[b] = P^T grad_theta f(z_b; theta),  outputs[b] = f(z_b; theta),
         weights[b] = r(f, z_b)                       (certificates.md, section 1)
 
+    Args:
+        task: what is attributed.
+        projector: the map from gradients to features. If it can sketch products, the
+            gradients of matrix products are handed to it as factors.
+        form: form every gradient all the same; the features agree up to rounding.
+
     Returns:
         A traceable function to `{"features": [B, K], "outputs": [B]}` and, if the task
         has them, `"weights": [B]`; everything at least float32.
     """
-
-    def one(params: Params, example: Example) -> tuple[Array, Params, Array | None]:
-        value, gradient = jax.value_and_grad(task.output)(params, example)
-        weight = None if task.weight is None else task.weight(value, example)
-        return value, gradient, weight
+    factored = hasattr(projector, "sketch") and not form
 
     def step(params: Params, batch: Any) -> dict[str, Array]:
-        value, gradient, weight = jax.vmap(one, in_axes=(None, 0))(params, batch)
-        features = projector.project(jax.tree.map(_at_least_float32, gradient))
+        run = _factored_features if factored else _formed_features
+        value, features = run(task, projector, params, batch)
         made = {"features": features, "outputs": value.astype(features.dtype)}
-        if weight is not None:
+        if task.weight is not None:
+            weight = jax.vmap(task.weight)(value, batch)
             made["weights"] = weight.astype(features.dtype)
         return made
 
     return step
+
+
+def _formed_features(
+    task: Task, projector: Projector, params: Params, batch: Any
+) -> tuple[Array, Array]:
+    one = jax.value_and_grad(task.output)
+    value, gradient = jax.vmap(one, in_axes=(None, 0))(params, batch)
+    return value, projector.project(jax.tree.map(_at_least_float32, gradient))
+
+
+def _factored_features(
+    task: Task, projector: Any, params: Params, batch: Any
+) -> tuple[Array, Array]:
+    # Traced on an example of the batch, not on shapes: a shape does not say that it
+    # varies over devices.
+    example = jax.tree.map(lambda leaf: leaf[0], batch)
+    tapped = find_products(task.output, params, example)
+    value, formed, factors = jax.vmap(tapped.gradients, in_axes=(None, 0))(
+        params, batch
+    )
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    sketch = projector.sketch(
+        {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
+    )
+    for number, gradient in formed.items():
+        sketch.add_formed(number, _at_least_float32(gradient))
+    for order, product in tapped.products.items():
+        a, g = (_at_least_float32(factor) for factor in factors[order])
+        sketch.add_product(product.leaf, product.by_column, a, g)
+    return value, sketch.total()
 
 
 def check_params(params: Params) -> None:
@@ -101,15 +135,20 @@ def check_output(task: Task, params: Params, batch: Any) -> None:
 
 def _check_rows_are_independent(apply: Callable, params: Params, inputs: Any) -> None:
     few = jnp.asarray(inputs[:4])
-    together = np.asarray(apply(params, few), np.float64)
+    # Beside a blank example, so that batches of one or of equal rows show it too.
+    batch = jnp.concatenate([few, jnp.zeros_like(few[:1])])
+    together = np.asarray(apply(params, batch), np.float64)[:-1]
     alone = np.concatenate(
         [np.asarray(apply(params, few[i : i + 1]), np.float64) for i in range(len(few))]
     )
-    scale = np.abs(together).max() + np.abs(alone).max()
-    if (
-        together.shape != alone.shape
-        or not (np.abs(together - alone) <= 1e-3 * scale + 1e-12).all()
-    ):
+    differ = together.shape != alone.shape
+    if not differ:
+        # NaN and infinity are reported later, with the index of their example.
+        sound = np.isfinite(together) & np.isfinite(alone)
+        together, alone = together[sound], alone[sound]
+        scale = np.abs(together).max(initial=0) + np.abs(alone).max(initial=0)
+        differ = bool((np.abs(together - alone) > 1e-3 * scale + 1e-12).any())
+    if differ:
         raise DataError(
             "The model gives an example a different prediction alone than in a batch, "
             "so its gradient is not defined. Switch off dropout, put batch "
@@ -140,4 +179,5 @@ def params_digest(params: Params) -> str:
 
 
 def _at_least_float32(leaf: Array) -> Array:
-    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    # NumPy's rule: jnp.promote_types refuses under strict promotion.
+    return leaf.astype(np.promote_types(leaf.dtype, np.float32))

@@ -2,13 +2,12 @@
 
 Randomness is keyed by (seed, parameter path, block of that parameter) alone: not by
 device, process, batch, or the other parameters of the model. Widths have no prefix
-relation: the first 256 features of width 512 are not the features of width 256.
+relation to rely on: the first 256 features of width 512 are not those of width 256.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,46 +15,16 @@ import jax
 import jax.numpy as jnp
 
 from natgeo import checks
-from natgeo.errors import ArgumentError
+from natgeo.features.countsketch import CountSketch
+from natgeo.features.seeded import Seeded, rows_by_path
 from natgeo.types import Array, Params
 
 _BLOCK = 2048  # parameters per block of signs; part of the definition of Rademacher
 _WORD = 32  # signs in one random word
 
 
-class _Seeded:
-    """Checks and description shared by the projectors that have a width and a seed."""
-
-    dim: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        checks.count("dim", self.dim)
-        if checks.count("seed", self.seed, low=0) >= 2**31:
-            raise ArgumentError(f"seed={self.seed} must be below 2**31.")
-
-    def width(self, params: Params) -> int:
-        """Dimension K of the features."""
-        del params
-        return self.dim
-
-    def describe(self) -> Mapping[str, Any]:
-        """Type and fields, as plain values."""
-        return {"type": type(self).__name__, **vars(self)}
-
-    def project(self, gradients: Params) -> Array:
-        """Maps gradients, a pytree of [B, ...], to features [B, K]."""
-        leaves = list(_rows_by_path(gradients))
-        parts = [self._leaf(_path_key(self.seed, path), rows) for path, rows in leaves]
-        return sum(parts[1:], start=parts[0])
-
-    def _leaf(self, key: Array, rows: Array) -> Array:
-        """Projects the gradients of one parameter, [B, P], to [B, K]."""
-        raise TypeError(f"{type(self).__name__} does not say how to project")
-
-
 @dataclass(frozen=True)
-class Rademacher(_Seeded):
+class Rademacher(Seeded):
     """Dense projection on random signs: S_pk = ±1 / sqrt(K), feature = g S.
 
     Args:
@@ -67,7 +36,7 @@ class Rademacher(_Seeded):
     seed: int = 0
 
     def _leaf(self, key: Array, rows: Array) -> Array:
-        count = -(-rows.shape[1] // _BLOCK)
+        count = max(1, -(-rows.shape[1] // _BLOCK))
         padded = jnp.pad(rows, ((0, 0), (0, count * _BLOCK - rows.shape[1])))
 
         def add(block: int | Array, total: Array | None) -> Array:
@@ -83,7 +52,7 @@ class Rademacher(_Seeded):
 
 
 @dataclass(frozen=True)
-class Sparse(_Seeded):
+class Sparse(Seeded):
     """Sparse projection: each parameter goes to `nonzeros` random coordinates.
 
     A sparse Johnson-Lindenstrauss transform; `nonzeros=1` is the CountSketch. Each of
@@ -103,7 +72,7 @@ class Sparse(_Seeded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.count("nonzeros", self.nonzeros)
+        object.__setattr__(self, "nonzeros", checks.count("nonzeros", self.nonzeros))
 
     def _leaf(self, key: Array, rows: Array) -> Array:
         bits = jax.random.bits(key, (self.nonzeros, rows.shape[1]), jnp.uint32)
@@ -131,26 +100,16 @@ class Identity:
 
     def project(self, gradients: Params) -> Array:
         """Concatenates gradients, a pytree of [B, ...], to [B, P], in tree order."""
-        return jnp.concatenate([rows for _, rows in _rows_by_path(gradients)], axis=1)
+        return jnp.concatenate([rows for _, rows in rows_by_path(gradients)], axis=1)
 
 
 # The contract checks run on every projector in this table; add yours here.
 PROJECTORS: Mapping[str, Callable[..., Any]] = {
+    "countsketch": CountSketch,
     "rademacher": Rademacher,
     "sparse": Sparse,
     "identity": Identity,
 }
-
-
-def _rows_by_path(gradients: Params) -> Iterator[tuple[str, Array]]:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
-        yield jax.tree_util.keystr(path), jnp.reshape(leaf, (leaf.shape[0], -1))
-
-
-def _path_key(seed: int, path: str) -> Array:
-    # The generator is named, so that the user's default cannot change the features.
-    word = int.from_bytes(hashlib.sha256(path.encode()).digest()[:4], "little")
-    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), word)
 
 
 def _signs(key: Array, dim: int) -> Array:

@@ -33,15 +33,16 @@ class Task:
         weight: r(f, example) -> scalar, or None for r = 1 and no stored weight.
         apply: the batched model behind `output`, if there is one; used once, to check
             that a prediction does not depend on the rest of its batch.
-        validator: `validator(params, first_batch)` -> a function that refuses bad
-            batches on the host; called once a run, its result once a batch.
+        validator: `validator(params, first_batch)` -> a function of a batch and the
+            index of its first example that refuses bad batches on the host; called
+            once a run, its result once a batch.
     """
 
     name: str
     output: Callable[[Params, Example], Array]
     weight: Callable[[Array, Example], Array] | None = None
     apply: Callable[[Params, Array], Array] | None = None
-    validator: Callable[[Params, Any], Callable[[Any], None]] | None = None
+    validator: Callable[[Params, Any], Callable[[Any, int], None]] | None = None
 
 
 def classification(
@@ -85,7 +86,7 @@ def regression(apply: Callable[[Params, Array], Array]) -> Task:
         output=lambda params, example: jnp.reshape(_single(apply, params, example), ()),
         weight=lambda f, example: jnp.reshape(example[1], ()).astype(f.dtype) - f,
         apply=apply,
-        validator=lambda params, batch: _validate_pair,
+        validator=lambda params, batch: _value_validator(apply, params, batch),
     )
 
 
@@ -104,15 +105,20 @@ def _single(apply: Callable, params: Params, example: Example) -> Array:
     return apply(params, example[0][None])[0]
 
 
+def _behind(logits: Array, example: Example) -> tuple[Array, Array]:
+    """Which logit is the label's, and all logits minus it (small where it matters)."""
+    label = jnp.asarray(example[1]).astype(jnp.int32)
+    given = jnp.arange(logits.shape[-1], dtype=jnp.int32) == label
+    return given, logits - jnp.sum(jnp.where(given, logits, 0))
+
+
 def _margin(logits: Array, example: Example) -> Array:
-    given = jnp.arange(logits.shape[-1]) == example[1]
-    others = jnp.where(given, -jnp.inf, logits)
-    return jnp.sum(jnp.where(given, logits, 0)) - jax.nn.logsumexp(others)
+    given, behind = _behind(logits, example)
+    return -jax.nn.logsumexp(jnp.where(given, -jnp.inf, behind))
 
 
 def _cross_entropy(logits: Array, example: Example) -> Array:
-    given = jnp.arange(logits.shape[-1]) == example[1]
-    return jax.nn.logsumexp(logits) - jnp.sum(jnp.where(given, logits, 0))
+    return jax.nn.logsumexp(_behind(logits, example)[1])
 
 
 def _one_minus_p(margin: Array, example: Example) -> Array:
@@ -128,9 +134,32 @@ def _validate_pair(batch: Any) -> None:
         )
 
 
+def _value_validator(
+    apply: Callable, params: Params, batch: Any
+) -> Callable[[Any, int], None]:
+    _validate_pair(batch)
+    x = jnp.asarray(batch[0][:1])
+    prediction = jax.eval_shape(apply, params, x)
+    if prediction.shape not in ((1,), (1, 1)):
+        raise DataError(
+            f"The model returns shape {prediction.shape} for one input of shape "
+            f"{x.shape}: regression needs one prediction, [1] or [1, 1]."
+        )
+
+    def validate(batch: Any, first: int) -> None:
+        y = np.asarray(batch[1])
+        if y.dtype.kind not in "iuf" or y.shape not in ((len(y),), (len(y), 1)):
+            raise DataError(
+                f"Values to predict have dtype {y.dtype} and shape {y.shape} from "
+                f"example {first} on: expected one number for each example."
+            )
+
+    return validate
+
+
 def _label_validator(
     apply: Callable, params: Params, batch: Any
-) -> Callable[[Any], None]:
+) -> Callable[[Any, int], None]:
     _validate_pair(batch)
     x = jnp.asarray(batch[0][:1])
     logits = jax.eval_shape(apply, params, x)
@@ -141,7 +170,7 @@ def _label_validator(
         )
     classes = logits.shape[1]
 
-    def validate(batch: Any) -> None:
+    def validate(batch: Any, first: int) -> None:
         y = np.asarray(batch[1])
         if y.dtype.kind not in "iu" or y.ndim != 1:
             raise DataError(
@@ -151,8 +180,8 @@ def _label_validator(
         bad = np.flatnonzero((y < 0) | (y >= classes))
         if len(bad):
             raise DataError(
-                f"Label {y[bad[0]]} at row {bad[0]} of a batch is not a class: the "
-                f"model has {classes} classes, numbered 0 to {classes - 1}."
+                f"Label {y[bad[0]]} at row {first + bad[0]} is not a class: the model "
+                f"has {classes} classes, numbered 0 to {classes - 1}."
             )
 
     return validate

@@ -62,6 +62,12 @@ class NaturalGeometry:
         The features are subtracted before they are whitened, so that near duplicates
         keep their digits.
         """
+        for array in (first, second):
+            if np.shape(array)[-1:] != (self.width,):
+                raise DataError(
+                    f"Features of shape {np.shape(array)} have no distance here: the "
+                    f"training features have {self.width} numbers per example."
+                )
         difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
         return np.asarray(np.linalg.norm(self.whiten(difference), axis=-1))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -73,7 +74,7 @@ class DiskStore:
 
     def rows(self, indices: Any) -> np.ndarray:
         """The features of the given examples, [len(indices), K]."""
-        wanted = np.asarray(indices, dtype=np.intp)
+        wanted = checks.indices("rows", indices, self.shape[0])
         out = np.empty((len(wanted), self.shape[1]), self.dtype)
         ends = np.cumsum([shard["rows"] for shard in self._manifest.shards])
         home = np.searchsorted(ends, wanted, side="right")
@@ -147,6 +148,12 @@ class DiskWriter:
         self.path = Path(path)
         self._shard_rows = checks.count("shard_rows", shard_rows)
         self._metadata = dict(metadata or {})
+        try:
+            json.dumps(self._metadata, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(
+                f"metadata must be plain JSON values: {error}."
+            ) from None
         self._pending: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
         self._manifest: files.Manifest | None = None
         self._sha = hashlib.sha256()
@@ -162,6 +169,7 @@ class DiskWriter:
         self, features: np.ndarray, columns: Mapping[str, np.ndarray] | None = None
     ) -> None:
         """Adds examples [B, K] and their columns [B]; writes shards as they fill."""
+        self._refuse_if_closed()
         features = checks.matrix("features", features)
         columns = {
             files.column_name(name): checks.column(
@@ -201,6 +209,7 @@ class DiskWriter:
 
     def close(self) -> DiskStore:
         """Writes what is pending, marks the store complete and opens it."""
+        self._refuse_if_closed()
         if self._manifest is None:
             self.abandon()
             raise StoreError(f"{self.path}: there were no examples to write.")
@@ -220,6 +229,10 @@ class DiskWriter:
         """Gives the writer lock back; what was written so far stays, incomplete."""
         (self.path / LOCK).unlink(missing_ok=True)
 
+    def _refuse_if_closed(self) -> None:
+        if self._manifest is not None and self._manifest.complete:
+            raise StoreError(f"{self.path} is closed: a finished store never changes.")
+
     def _claim(self) -> None:
         lock = self.path / LOCK
         try:
@@ -236,6 +249,8 @@ class DiskWriter:
                 )
             handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
+            if not self.path.is_dir():
+                raise StoreError(f"{self.path} is a file, not a folder.") from None
             raise StoreError(f"{self.path} is being written by another run.") from None
         except StoreError:
             raise
@@ -257,19 +272,19 @@ class DiskWriter:
             part = array[:rows]
             body = little_endian(part).tobytes()
             data = files.npy_header(part.dtype.name, part.shape) + body
-            if name == "features":
-                self._sha.update(body)
             files.write_atomically(self.path / files.shard_name(name, number), data)
             entries[name] = {
                 "bytes": len(data),
                 "sha256": hashlib.sha256(data).hexdigest(),
             }
         shard = {"rows": len(features[:rows]), "files": entries}
-        left = {name: array[rows:] for name, array in columns.items()}
-        self._pending = [(features[rows:], left)] if len(features) > rows else []
         self._replace_manifest(
             dataclasses.replace(self._manifest, shards=(*self._manifest.shards, shard))
         )
+        # Only now: a full disk leaves the writer as it was, able to try again.
+        self._sha.update(little_endian(features[:rows]).tobytes())
+        left = {name: array[rows:] for name, array in columns.items()}
+        self._pending = [(features[rows:], left)] if len(features) > rows else []
 
     def _replace_manifest(self, manifest: files.Manifest) -> None:
         files.write_atomically(self.path / files.MANIFEST, manifest.to_json())

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +148,14 @@ def read_regular_file(path: Path, *, largest: int | None = None) -> bytes:
         StoreError: if it is missing, a link, unreadable, or larger than `largest`.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        # Not blocking, so that a pipe in place of a file cannot hang the reader.
+        flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        handle = os.open(path, os.O_RDONLY | flags)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise StoreError(f"Cannot read {path}: it is not a regular file.")
+    except StoreError:
+        raise
     except OSError as error:
         raise StoreError(f"Cannot read {path}: {error.strerror}.") from None
     with os.fdopen(handle, "rb") as file:

@@ -64,7 +64,7 @@ class MemoryStore:
 
     def rows(self, indices: Any) -> np.ndarray:
         """The features of the given examples, [len(indices), K]."""
-        return self._features[np.asarray(indices, dtype=np.intp)]
+        return self._features[checks.indices("rows", indices, self.shape[0])]
 
     def column(self, name: str) -> np.ndarray | None:
         """A per-example column, [N], or None if the store has no such column."""
@@ -77,9 +77,13 @@ class MemoryStore:
 
 def _frozen(array: np.ndarray) -> np.ndarray:
     """A read-only array that the caller cannot change behind a certificate's back."""
-    if array.flags.writeable:
-        array = array.copy()
-        array.flags.writeable = False
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:  # a read-only view of writable memory counts
+            array = array.copy()
+            array.flags.writeable = False
+            break
+        owner = owner.base
     return array
 
 

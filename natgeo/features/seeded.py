@@ -1,0 +1,60 @@
+"""What the seeded projectors share: checks, description and random keys."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from natgeo import checks
+from natgeo.errors import ArgumentError
+from natgeo.types import Array, Params
+
+
+class Seeded:
+    """Checks and description shared by the projectors that have a width and a seed."""
+
+    dim: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        # Plain integers, so that a description is plain JSON.
+        object.__setattr__(self, "dim", checks.count("dim", self.dim))
+        object.__setattr__(self, "seed", checks.count("seed", self.seed, low=0))
+        if self.seed >= 2**31:
+            raise ArgumentError(f"seed={self.seed} must be below 2**31.")
+
+    def width(self, params: Params) -> int:
+        """Dimension K of the features."""
+        del params
+        return self.dim
+
+    def describe(self) -> Mapping[str, Any]:
+        """Type and fields, as plain values."""
+        return {"type": type(self).__name__, **vars(self)}
+
+    def project(self, gradients: Params) -> Array:
+        """Maps gradients, a pytree of [B, ...], to features [B, K]."""
+        leaves = list(rows_by_path(gradients))
+        parts = [self._leaf(path_key(self.seed, path), rows) for path, rows in leaves]
+        return sum(parts[1:], start=parts[0])
+
+    def _leaf(self, key: Array, rows: Array) -> Array:
+        """Projects the gradients of one parameter, [B, P], to [B, K]."""
+        raise TypeError(f"{type(self).__name__} does not say how to project")
+
+
+def rows_by_path(gradients: Params) -> Iterator[tuple[str, Array]]:
+    """The path and the gradients, [B, P], of each leaf of a pytree of [B, ...]."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+        yield jax.tree_util.keystr(path), jnp.reshape(leaf, (leaf.shape[0], -1))
+
+
+def path_key(seed: int, path: str) -> Array:
+    """The random key of one parameter: of the seed and its path, and nothing else."""
+    # The generator is named, so that the user's default cannot change the features.
+    word = int.from_bytes(hashlib.sha256(path.encode()).digest()[:4], "little")
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), word)
