@@ -3,8 +3,8 @@
 The setting of the demo (17,226 parameters, K = 256, ridge 0) over several seeds of data
 order, training and projection.
 
-Run `python -m benchmarks.digits`; add `--quick` for one seed, or `--keep` to replace the
-stored results, the figure and the table of the README.
+Run `python -m benchmarks.digits`; add `--quick` for one seed, or `--keep` to replace
+the stored results, the figure and the table of the README.
 """
 
 from __future__ import annotations

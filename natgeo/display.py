@@ -111,6 +111,8 @@ def at_most(value: float) -> str:
 
 def _number(value: float, digits: int, rounding: str) -> str:
     exact = Decimal(value)
+    if not exact.is_finite():
+        return str(value)
     if not exact:
         return "0"
     rounded = Context(prec=digits, rounding=rounding).plus(exact)

@@ -98,6 +98,13 @@ def test_the_guarantee_names_data_metric_and_limits(problem):
     assert "keeps a larger score" not in said
 
 
+def test_a_radius_beyond_the_theorem_is_said_to_certify_nothing(problem):
+    params, train, targets = problem
+    result = ng.attribute(apply, params, train=train, targets=targets).certify(1.0)
+    assert result.rankings.fraction.max() == 0
+    assert "nothing is certified" in guarantee.rankings_in_words(result.rankings)
+
+
 def test_a_radius_in_human_terms_scales_as_it_should(problem):
     params, train, targets = problem
     proof = ng.attribute(apply, params, train=train, targets=targets).certify(0.1)

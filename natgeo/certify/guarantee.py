@@ -6,6 +6,7 @@ the metric and what is held fixed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -42,6 +43,12 @@ def certificate_in_words(proof: Proof, verdict: Verdict) -> str:
 
 def rankings_in_words(rankings: Rankings) -> str:
     """What every certified pair, rank interval and top-k set of a result means."""
+    if math.isinf(rankings.threat.kappa()):
+        return (
+            f"{_data(rankings.proof)}: nothing is certified. This theorem cannot "
+            f"certify any order under {rankings.threat.describe()}; choose a radius "
+            f"below 1."
+        )
     return (
         f"{_data(rankings.proof)}: a certified pair keeps its order, a certified rank "
         f"interval holds the rank and a certified top-k member stays in, all at once, "

@@ -173,7 +173,8 @@ def _combine(store: Any, terms: list[tuple[float, int]]) -> Combination:
     """sum_k c_k phi_k of stored features, with its proven rounding."""
     features = np.asarray(store.rows([index for _, index in terms]), np.float64)
     coefficients = np.array([float(coefficient) for coefficient, _ in terms])
-    vectors, formation = combine(features[None], coefficients[None])
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN is never certified
+        vectors, formation = combine(features[None], coefficients[None])
     return Combination(vectors[0], float(formation[0]))
 
 
@@ -203,8 +204,9 @@ def combine(
         vectors = np.einsum("bt,btk->bk", coefficients, features)
     if terms == 1 and (np.abs(coefficients) == 1).all():
         return vectors, np.zeros(len(vectors))
-    bits = _significant_bits(coefficients) + _significant_bits(features)
-    if terms <= 2 and bits <= 53:
+    short = _significant_bits(coefficients)
+    exact = short == 1 or short + _significant_bits(features) <= 53
+    if terms <= 2 and exact:
         return vectors, upward(U * row_norms(vectors))
     sizes = np.stack([row_norms(features[:, t]) for t in range(terms)], axis=1)
     total = (np.abs(coefficients) * sizes).sum(axis=1)

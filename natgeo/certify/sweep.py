@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from natgeo.certify.bounds import U, gamma, upward
+from natgeo.certify.bounds import U, gamma, norm, upward
 from natgeo.certify.rounding import NaturalRows, Proof
 from natgeo.certify.statements import combine
 from natgeo.progress import Progress
@@ -149,10 +149,8 @@ def _tiles(proof: Proof) -> Iterator[Callable[[], _Tile]]:
     """Every unordered pair of training examples exactly once, as tiles to be made."""
     rows = proof.weighted
     count, width = rows.rows.shape
-    positive = rows.norms > 0
-    delta = max(
-        U, float(np.max(rows.errors[positive] / rows.norms[positive], initial=0))
-    )
+    # Any delta > 0 is sound; one of all rows, so that silent examples cannot spoil it.
+    delta = max(U, norm(rows.errors) / norm(rows.norms))
     gram_room = upward(2 * gamma(width + 8) * rows.norms**2)
     room = upward(
         gram_room + 2 * delta * rows.norms**2 + 2 * (1 + 1 / delta) * rows.errors**2
@@ -174,9 +172,7 @@ def _tiles(proof: Proof) -> Iterator[Callable[[], _Tile]]:
         return _Tile(a, b, squared, np.argwhere(close) + np.array([a.start, b.start]))
 
     slices = [slice(i, min(i + TILE, count)) for i in range(0, count, TILE)]
-    for number, a in enumerate(slices):
-        for b in slices[number:]:
-            yield partial(make, a, b)
+    return (partial(make, a, b) for i, a in enumerate(slices) for b in slices[i:])
 
 
 def _sweep(
@@ -187,6 +183,8 @@ def _sweep(
         return
     side = -(-proof.weighted.rows.shape[0] // TILE)
     workers = os.cpu_count() or 1
+    with np.errstate(over="ignore", invalid="ignore"):
+        tiles = _tiles(proof)
     bar = Progress("certifying pairs", side * (side + 1) // 2, visible=progress)
 
     def work(make: Callable[[], _Tile]) -> np.ndarray:
@@ -195,7 +193,7 @@ def _sweep(
 
     with bar, ThreadPoolExecutor(workers) as pool:
         waiting: list[Any] = []
-        for make in _tiles(proof):
+        for make in tiles:
             waiting.append(pool.submit(work, make))
             if len(waiting) > 2 * workers:
                 yield waiting.pop(0).result()
@@ -212,8 +210,13 @@ def _limits(proof: Proof, scored: Scored, kappas: list[float]) -> np.ndarray:
     with.
     """
     needed = np.array([proof.needed_cosine(kappa) for kappa in kappas])
-    squared = upward(scored.targets.true_norms[:, None] * needed) ** 2
-    return np.maximum(squared, _SMALLEST) * (1 + 2.0**-39)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sizes = scored.targets.true_norms
+        squared = upward(sizes[:, None] * needed) ** 2
+        # A gap is at most this; where its square could overflow nothing is certified.
+        reach = 2 * sizes * np.max(proof.weighted.true_norms)
+        squared[~(reach < 2.0**500)] = np.inf
+        return np.maximum(squared, _SMALLEST) * (1 + 2.0**-39)
 
 
 def _ratio(tile: _Tile, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -75,13 +75,14 @@ class Wasserstein2:
         """
         if not cosine > 0:
             return 0.0
-        c = min(cosine, 1.0)
+        # One double below, so that kappa(radius), rounded up, is still below cosine.
+        c = float(np.nextafter(min(cosine, 1.0), 0))
         # sqrt(1 - sqrt(1 - c^2)) without the cancellation at small c.
         radius = c / math.sqrt(1 + math.sqrt((1 - c) * (1 + c)))
         square = Fraction(c) ** 2
         while radius > 0:
             eps = Fraction(radius) ** 2
-            if eps * (2 - eps) < square and radius < 1:
+            if eps * (2 - eps) <= square and radius < 1:
                 return radius
             radius = float(np.nextafter(radius, 0))
         return 0.0

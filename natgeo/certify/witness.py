@@ -101,7 +101,7 @@ def counterexample(
     low, high = radius, max(radius, 1e-300) * (1 + precision)
     found = attack.run(high)
     while attack.value(found) >= 0 and high < _LARGEST:
-        low, high = high, min(_LARGEST, low + 2 * (high - low) + precision * low)
+        low, high = high, min(_LARGEST, high + 2 * (high - low))
         found = attack.run(high)
     while attack.value(found) < 0 and high - low > max(precision, 1e-12) * high:
         middle = (low + high) / 2

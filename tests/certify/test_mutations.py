@@ -1,0 +1,513 @@
+"""Mutations of the proofs that the ordinary checks must notice.
+
+Each mutation rewrites one expression of one function of natgeo and runs a check that
+the other modules of this directory run as an ordinary test. The check must pass on the
+honest code (it does, in its own module) and fail on the mutated one. A mutation whose
+text is no longer found fails loudly: rewrite it, do not delete it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from natgeo.certify import (
+    bounds,
+    environment,
+    rounding,
+    statements,
+    sweep,
+    threats,
+    verdict,
+    witness,
+)
+from natgeo.errors import UnfitEnvironmentError
+from natgeo.geometry import covariance
+from tests import families
+from tests.certify import (
+    test_bounds,
+    test_rounding,
+    test_statements,
+    test_sweep,
+    test_threats,
+    test_verdict,
+    test_witness,
+)
+
+TAME = ("random", "random with ridge", "near ties", "duplicates", "condition 1e2")
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One edit and the check that must notice it.
+
+    Attributes:
+        module: where the function lives.
+        function: its name, `Class.method` for a method.
+        old: text that occurs exactly once in its source.
+        new: what replaces it.
+        check: raises AssertionError on the mutated code.
+    """
+
+    module: object
+    function: str
+    old: str
+    new: str
+    check: Callable[[], object]
+
+    def __str__(self) -> str:
+        return f"{self.function}: {self.old} -> {self.new or 'nothing'}"
+
+    def apply(self, patch: pytest.MonkeyPatch) -> None:
+        *classes, name = self.function.split(".")
+        owner = self.module
+        for part in classes:
+            owner = getattr(owner, part)
+        honest = vars(owner)[name]
+        source = textwrap.dedent(inspect.getsource(getattr(owner, name)))
+        assert source.count(self.old) == 1, f"not found exactly once: {self.old}"
+        code = "from __future__ import annotations\n" + source.replace(
+            self.old, self.new
+        )
+        made: dict = {}
+        exec(compile(code, f"<mutated {name}>", "exec"), vars(self.module), made)
+        patch.setattr(owner, name, made[name])
+        if not classes:  # also where other modules imported it by name
+            for label, module in list(sys.modules.items()):
+                ours = label.startswith(("natgeo.", "tests."))
+                if ours and vars(module).get(name) is honest:
+                    patch.setattr(module, name, made[name])
+
+
+def some_cases():
+    return [
+        families.case(name, np.float64, 0, weighted)
+        for name in TAME
+        for weighted in (False, True)
+    ]
+
+
+def verdict_census():
+    test_verdict.check_census(some_cases(), least_pairs=100)
+
+
+def sweep_census():
+    test_sweep.check_census(some_cases(), least_pairs=100)
+
+
+def row_norms():
+    rng = np.random.default_rng(1)
+    test_bounds.check_row_norms(rng.normal(size=(40, 5)))
+
+
+def not_below():
+    test_bounds.check_not_below(1.0, Fraction(1 + 2.0**-50) ** 2)
+
+
+def train_rows():
+    test_rounding.check_train_rows(families.case("random", weighted=True))
+
+
+def whitened_vectors():
+    test_rounding.check_whiten(families.case("random"))
+
+
+def eta():
+    test_rounding.check_eta(families.case("random").geometry(), loose=3.0)
+
+
+def needed_cosine():
+    geometry = families.case("random").geometry()
+    proof = rounding.prove(
+        test_rounding.with_whitener(geometry, 1.02 * geometry.whitener)
+    )
+    test_rounding.check_needed_cosine(proof, 0.3)
+
+
+def kappas():
+    for eps in test_threats.grid():
+        test_threats.check_kappa(eps)
+
+
+def radii():
+    for cosine in test_threats.grid():
+        test_threats.check_radius(cosine)
+
+
+def scores():
+    for name in TAME:
+        test_sweep.check_score_intervals(families.case(name))
+
+
+def distances():
+    for name in TAME:
+        test_sweep.check_distances(families.case(name), tight=False)
+
+
+def close_pairs():
+    for name in ("near ties", "one ulp", "random"):
+        test_sweep.check_close_pairs(families.case(name))
+
+
+def unbreakable():
+    test_witness.test_parallel_sides_cannot_be_refuted(0.5, 0.5)
+
+
+def known_flips():
+    test_verdict.test_known_flips_are_never_certified()
+
+
+BOUNDS = [
+    ("gamma", "upward(count * U / (1 - count * U))", "0.0", test_bounds.check_gamma),
+    ("upward", "(1 + 2.0**-40)", "(1 - 2.0**-40)", test_bounds.check_upward),
+    ("_block_norms", "upward(np", "0.999999 * (np", row_norms),
+    (
+        "not_below",
+        "while Fraction(value)",
+        "while False and Fraction(value)",
+        not_below,
+    ),
+    ("not_below", "while Fraction(value)", "while False and Fraction(value)", kappas),
+    # A gamma that is zero everywhere is noticed by each bound made of it.
+    ("gamma", "upward(count * U / (1 - count * U))", "0.0", train_rows),
+    ("gamma", "upward(count * U / (1 - count * U))", "0.0", whitened_vectors),
+    ("gamma", "upward(count * U / (1 - count * U))", "0.0", eta),
+    ("gamma", "upward(count * U / (1 - count * U))", "0.0", test_sweep.check_products),
+    (
+        "gamma",
+        "upward(count * U / (1 - count * U))",
+        "0.0",
+        test_statements.check_combinations,
+    ),
+    (
+        "gamma",
+        "upward(count * U / (1 - count * U))",
+        "0.0",
+        test_verdict.check_lower_bound,
+    ),
+]
+ROUNDING = [
+    (
+        "_prove",
+        "eta if np.isfinite(eta) else np.inf",
+        "0.0",
+        test_rounding.check_eta_of_wrong_whiteners,
+    ),
+    (
+        "_prove",
+        "eta if np.isfinite(eta) else np.inf",
+        "0.0",
+        test_rounding.check_wrong_whiteners,
+    ),
+    (
+        "_prove",
+        "eta if np.isfinite(eta) else np.inf",
+        "0.0",
+        test_sweep.check_wrong_whiteners,
+    ),
+    (
+        "_prove",
+        "computed / (1 - 2 * U)",
+        "0.0",
+        test_rounding.check_eta_of_wrong_whiteners,
+    ),
+    ("_prove", "upward(gamma(k) * raw_norms * gain)", "0 * raw_norms", train_rows),
+    (
+        "_prove",
+        "gamma(min(n, _BLOCK) + blocks + 3) * total * total / n",
+        "0.0",
+        test_rounding.check_eta_sees_the_rounding_of_the_gram_matrix,
+    ),
+    (
+        "_prove",
+        "gamma(k + 4) * ridge * gain * gain",
+        "0.0",
+        test_rounding.check_eta_sees_the_rounding_of_the_ridge,
+    ),
+    (
+        "_prove",
+        "upward(norm(train.errors) / np.sqrt(n))",
+        "0.0",
+        test_rounding.check_eta_sees_the_rounding_of_the_rows,
+    ),
+    ("_prove", "norm(gram / n", "norm(gram / (n - 1)", eta),
+    ("_prove", "norm(gram / n", "norm(gram / (n + 1)", eta),
+    ("_prove", " + ridge * (whitener", " + 0 * (whitener", verdict_census),
+    ("Proof.whiten", " + formation * gain", "", whitened_vectors),
+    (
+        "Proof.whiten",
+        "gamma(rows.shape[1]) * row_norms(rows) * gain",
+        "0.0",
+        whitened_vectors,
+    ),
+    ("Proof.needed_cosine", "(kappa + self.eta)", "(kappa)", needed_cosine),
+    ("Proof.needed_cosine", "/ (1 - self.eta)", "", needed_cosine),
+    (
+        "Proof.needed_cosine",
+        "(kappa + self.eta) / (1 - self.eta)",
+        "kappa",
+        test_sweep.check_wrong_whiteners,
+    ),
+    ("NaturalRows.scaled", "self.errors + U * self.norms", "0.0 * size", train_rows),
+    ("NaturalRows.scaled", "size * self.norms * (1 + 2 * U)", "0.5 * size", train_rows),
+]
+STATEMENTS = [
+    (
+        "pair",
+        "[(weights[i], i), (-weights[j], j)]",
+        "[(weights[j], j), (-weights[i], i)]",
+        verdict_census,
+    ),
+    (
+        "pair",
+        "[(weights[i], i), (-weights[j], j)]",
+        "[(1.0, i), (-1.0, j)]",
+        verdict_census,
+    ),
+    (
+        "opponent",
+        "(-geometry.weights[i], i)",
+        "(geometry.weights[i], i)",
+        test_statements.check_every_statement,
+    ),
+    (
+        "target_pair",
+        "[(1.0, t), (-1.0, s)]",
+        "[(1.0, s), (-1.0, t)]",
+        test_statements.check_every_statement,
+    ),
+    (
+        "self_influence_pair",
+        "[(1.0, i), (1.0, j)]",
+        "[(1.0, i)]",
+        test_statements.check_every_statement,
+    ),
+    (
+        "combine",
+        "upward(U * row_norms(vectors))",
+        "np.zeros(len(vectors))",
+        test_statements.check_combinations,
+    ),
+    (
+        "combine",
+        "upward(gamma(terms + 2) * total)",
+        "np.zeros(len(vectors))",
+        test_statements.check_combinations,
+    ),
+    ("combine", "<= 53", "<= 90", test_statements.check_combinations),
+]
+VERDICT = [
+    (
+        "decide",
+        "cosine > kappa",
+        "cosine >= kappa",
+        test_verdict.check_equality_is_not_enough,
+    ),
+    ("decide", "float(threat.kappa())", "0.99 * float(threat.kappa())", known_flips),
+    (
+        "_cosine",
+        "float(upward(proof.eta * (1 + whitened)))",
+        "0.0",
+        test_rounding.check_wrong_whiteners,
+    ),
+    (
+        "gap_is_negative",
+        "upward(proof.eta / (1 - proof.eta) * norms)",
+        "0.0",
+        test_verdict.check_gap_is_negative,
+    ),
+    ("gap_is_negative", "-u.rows[0]", "u.rows[0]", test_verdict.check_gap_is_negative),
+    (
+        "_lower_bound",
+        "gamma(len(left)) * un * vn",
+        "0.0",
+        test_verdict.check_lower_bound,
+    ),
+    ("_lower_bound", " + ue * vn", "", test_verdict.check_lower_bound),
+    ("_lower_bound", " + un * ve", "", test_verdict.check_lower_bound),
+    ("_lower_bound", " + ue * ve", " - ue * ve", test_verdict.check_lower_bound),
+    (
+        "_lower_bound",
+        "product - lost",
+        "product + lost",
+        test_verdict.check_lower_bound,
+    ),
+    (
+        "_lower_bound",
+        "(un + ue) * (vn + ve)",
+        "un * vn",
+        test_verdict.check_lower_bound,
+    ),
+]
+THREATS = [
+    (
+        "Wasserstein2.kappa",
+        "not_below(start, exact * (2 - exact))",
+        "start",
+        kappas,
+    ),
+    (
+        "Wasserstein2.kappa",
+        "if self.eps >= 1:",
+        "if False:",
+        test_verdict.check_no_radius_of_one,
+    ),
+    ("Wasserstein2.radius", "if eps * (2", "if True or eps * (2", radii),
+    (
+        "Wasserstein2.radius",
+        "radius = c / math.sqrt(1 +",
+        "radius = c / math.sqrt(2 +",
+        radii,
+    ),
+]
+SWEEP = [
+    ("score_intervals", "scores - room", "scores", scores),
+    ("score_intervals", "scores + room", "scores", scores),
+    (
+        "_products",
+        "upward(gamma(left.rows.shape[1]) * left.norms + left.errors)",
+        "left.errors",
+        test_sweep.check_products,
+    ),
+    ("_tiles", "rows.rows) + room", "rows.rows)", distances),
+    (
+        "_tiles",
+        "gram_room + 2",
+        "2",
+        test_sweep.check_distances_cover_the_rounding_of_the_gram_matrix,
+    ),
+    (
+        "_tiles",
+        "2 * delta * rows.norms**2",
+        "0",
+        test_sweep.check_distances_cover_the_errors_of_their_rows,
+    ),
+    (
+        "_tiles",
+        "2 * (1 + 1 / delta) * rows.errors**2",
+        "0",
+        test_sweep.check_distances_cover_the_errors_of_their_rows,
+    ),
+    ("_tiles", "rows = proof.weighted", "rows = proof.train", sweep_census),
+    ("_limits", "(1 + 2.0**-39)", "(1 - 2.0**-39)", test_sweep.check_limits),
+    (
+        "_ratio",
+        "low[tile.first, None] - high[tile.second]",
+        "high[tile.first, None] - low[tile.second]",
+        test_sweep.check_ratio,
+    ),
+    (
+        "_ratio",
+        "low[tile.second] - high[tile.first, None]",
+        "low[tile.first, None] - high[tile.second]",
+        test_sweep.check_ratio,
+    ),
+    ("_close_pairs", "* [1, -1]", "* [-1, 1]", sweep_census),
+    ("_close_pairs", "np.abs(products) - room", "np.abs(products)", close_pairs),
+    (
+        "_close_pairs",
+        "upward(difference.true_norms**2)",
+        "0.999 * difference.norms**2",
+        close_pairs,
+    ),
+    (
+        "count_certified",
+        "ratio > limit)",
+        "ratio >= limit)",
+        test_sweep.check_equality_is_not_enough,
+    ),
+    (
+        "count_above_and_below",
+        "high) > limit",
+        "high) >= limit",
+        test_sweep.check_equality_is_not_enough,
+    ),
+    ("count_above_and_below", "> high[found", "< high[found", sweep_census),
+    (
+        "count_above_and_below",
+        "gaps[0][proven] > 0",
+        "gaps[0][proven] < 0",
+        sweep_census,
+    ),
+]
+WITNESS = [
+    (
+        "_checked",
+        "1 / (1 - proof.eta) if proof.holds else np.inf",
+        "1.0",
+        test_witness.check_cost_with_a_wrong_whitener,
+    ),
+    (
+        "_checked",
+        "flips=gap_is_negative(prove(after), statement)",
+        "flips=True",
+        unbreakable,
+    ),
+    (
+        "closed_form",
+        "math.pi / 4 - math",
+        "math.pi / 4 + math",
+        test_witness.check_refutations_at_zero_ridge,
+    ),
+]
+GEOMETRY = [
+    ("covariance", "/ total.count", "/ (total.count - 1)", verdict_census),
+    ("covariance", "+ ridge *", "+ 0 * ridge *", verdict_census),
+]
+MUTATIONS = [
+    Mutation(module, *entry)
+    for module, entries in (
+        (bounds, BOUNDS),
+        (rounding, ROUNDING),
+        (statements, STATEMENTS),
+        (verdict, VERDICT),
+        (threats, THREATS),
+        (sweep, SWEEP),
+        (witness, WITNESS),
+        (covariance, GEOMETRY),
+    )
+    for entry in entries
+]
+
+
+# Error terms that are zero can also fail the products' own check: unfit, no verdict.
+NOTICED = (AssertionError, UnfitEnvironmentError)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
+def test_a_mutated_proof_is_noticed(mutation, monkeypatch):
+    # The self-test would notice some of these too; it has its own tests.
+    environment.require_sound_arithmetic()
+    mutation.apply(monkeypatch)
+    with np.errstate(all="ignore"), pytest.raises(NOTICED):
+        mutation.check()
+
+
+# Checks of other modules are ordinary tests there.
+CHECKS = {
+    m.check.__name__: m.check for m in MUTATIONS if m.check.__module__ == __name__
+}
+
+
+@pytest.mark.parametrize("name", sorted(CHECKS))
+def test_the_checks_pass_on_the_honest_code(name):
+    assert not CHECKS[name](), "a check returns nothing and raises if it must"
+
+
+def test_a_wrong_count_everywhere_is_noticed(monkeypatch):
+    """Consistently wrong n: the geometry and its proof agree with each other."""
+    Mutation(
+        covariance, "covariance", "/ total.count", "/ (total.count - 1)", eta
+    ).apply(monkeypatch)
+    Mutation(rounding, "_prove", "norm(gram / n", "norm(gram / (n - 1)", eta).apply(
+        monkeypatch
+    )
+    with pytest.raises(AssertionError):
+        eta()
