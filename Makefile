@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO   ?= demo
 
-.PHONY: help demo test test-slow lint format bench clean
+.PHONY: help demo test test-slow lint format bench bench-features clean
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -42,6 +42,11 @@ format: $(VENV)/.dev-ready  ## rewrite the sources in house style
 
 bench: $(VENV)/.dev-ready  ## every benchmark at full size, one JSON line per case
 	$(BIN)/python -m benchmarks
+
+bench-features: pyproject.toml | $(BIN)/python  ## projected gradients against peers
+	$(PIP) --editable '.[dev,peers]'
+	$(BIN)/python -m benchmarks.features --keep
+	$(BIN)/python -m benchmarks.fidelity --keep
 
 clean:           ## remove what the targets made
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache

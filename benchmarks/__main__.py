@@ -1,6 +1,6 @@
 """Runs every benchmark: `python -m benchmarks`, or `--quick` for toy sizes."""
 
-from benchmarks import digits, pairs, scores
+from benchmarks import digits, fidelity, pairs, scores
 
-for module in (scores, pairs, digits):
+for module in (scores, pairs, digits, fidelity):
     module.main()

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import is_quick, report
+from benchmarks.harness import is_quick, replace_in_readme, report
 from natgeo import demo
 from natgeo.display import percent
 from natgeo.report.figures import certification_curve
@@ -25,8 +25,6 @@ from natgeo.report.figures import certification_curve
 RADII = (0.001, 0.01, 0.03, 0.1)
 NAMES = ("certified", "sensitivity_natural", "sensitivity_euclidean")
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- digits: begin -->", "<!-- digits: end -->"
 
 
 def main() -> None:
@@ -44,9 +42,7 @@ def main() -> None:
     if "--keep" in sys.argv:
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (RESULTS / "digits.jsonl").write_text(lines)
-        before, _, rest = README.read_text().partition(BEGIN)
-        after = rest.partition(END)[2]
-        README.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after}")
+        replace_in_readme("digits", table(rows))
 
 
 def table(rows: list[dict[str, Any]]) -> str:

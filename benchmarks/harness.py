@@ -13,10 +13,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+
+README = Path(__file__).parent.parent / "README.md"
 
 
 def measure(
@@ -80,6 +83,13 @@ def report(name: str, **values: Any) -> dict[str, Any]:
     row = {"name": name, **values}
     print(json.dumps(row), flush=True)
     return row
+
+
+def replace_in_readme(name: str, text: str) -> None:
+    """Puts a generated table between the README's `<!-- name: begin/end -->` marks."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = README.read_text().partition(begin)
+    README.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
 
 
 def is_quick() -> bool:

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import digits, harness, pairs, scores
+from benchmarks import digits, features, fidelity, harness, pairs, scores
 
 
 @pytest.mark.parametrize("module", [scores, pairs], ids=["scores", "pairs"])
@@ -33,6 +33,25 @@ def test_digits_certify_far_more_than_the_first_order_bound(monkeypatch, capsys)
     assert row["certified"][1] > 0.5
     assert row["sensitivity_natural"][1] < 0.01
     assert row["sensitivity_euclidean"] == [0.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.slow
+def test_the_default_projection_is_as_faithful_as_a_dense_one(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    fidelity.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    sparse, dense = (row["spearman"] for row in rows)
+    assert sparse > 0.4
+    assert abs(sparse - dense) < 0.1
+
+
+def test_features_are_checked_and_timed_in_their_own_process(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    features.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["contender"] for row in rows] == ["natgeo", "none"]
+    assert all(row["samples_per_cpu_s"] > 0 for row in rows)
+    assert 0 < rows[0]["inner_product_error"] < 6 / 64**0.5
 
 
 def test_a_wrong_value_is_not_timed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,11 @@ from natgeo.types import Array, Example, Params, Projector
 
 
 def feature_step(
-    task: Task, projector: Projector, *, form: bool = False
+    task: Task,
+    projector: Projector,
+    *,
+    only: str | None = None,
+    form: bool = False,
 ) -> Callable[[Params, Any], dict[str, Array]]:
     """The kernel of featurizing: (params, batch) -> features and columns.
 
@@ -28,6 +33,8 @@ def feature_step(
         task: what is attributed.
         projector: the map from gradients to features. If it can sketch products, the
             gradients of matrix products are handed to it as factors.
+        only: a regular expression; gradients are taken in the parameters whose path it
+            is found in, all others are held fixed.
         form: form every gradient all the same; the features agree up to rounding.
 
     Returns:
@@ -38,7 +45,12 @@ def feature_step(
 
     def step(params: Params, batch: Any) -> dict[str, Array]:
         run = _factored_features if factored else _formed_features
-        value, features = run(task, projector, params, batch)
+        chosen, fixed = split_params(params, only)
+
+        def output(chosen: Params, example: Example) -> Array:
+            return task.output(join_params(chosen, fixed), example)
+
+        value, features = run(output, projector, chosen, batch)
         made = {"features": features, "outputs": value.astype(features.dtype)}
         if task.weight is not None:
             weight = jax.vmap(task.weight)(value, batch)
@@ -48,21 +60,71 @@ def feature_step(
     return step
 
 
+def split_params(params: Params, only: str | None) -> tuple[Params, Params]:
+    """The parameters whose path matches `only`, and the others; None in the gaps.
+
+    Paths are those of `jax.tree_util.keystr`, `['params']['Dense_0']['kernel']` for
+    instance.
+
+    Raises:
+        ArgumentError: if `only` is not a regular expression or matches no path.
+    """
+    if only is None:
+        return params, None
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    paths = [jax.tree_util.keystr(path) for path, _ in leaves]
+    try:
+        pattern = re.compile(only)
+    except (re.error, TypeError) as error:
+        raise ArgumentError(
+            f"only={only!r} is not a regular expression: {error}."
+        ) from None
+    if not any(pattern.search(path) for path in paths):
+        raise ArgumentError(
+            f"only={only!r} matches none of the {len(paths)} parameters, such as "
+            f"{paths[0]} and {paths[-1]}."
+        )
+
+    def keep(match: bool) -> Params:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: (
+                leaf
+                if bool(pattern.search(jax.tree_util.keystr(path))) == match
+                else None
+            ),
+            params,
+        )
+
+    return keep(True), keep(False)
+
+
+def join_params(chosen: Params, fixed: Params) -> Params:
+    """The whole parameters from the two parts of `split_params`."""
+    if fixed is None:
+        return chosen
+    return jax.tree.map(
+        lambda one, other: other if one is None else one,
+        chosen,
+        fixed,
+        is_leaf=lambda leaf: leaf is None,
+    )
+
+
 def _formed_features(
-    task: Task, projector: Projector, params: Params, batch: Any
+    output: Callable, projector: Projector, params: Params, batch: Any
 ) -> tuple[Array, Array]:
-    one = jax.value_and_grad(task.output)
+    one = jax.value_and_grad(output)
     value, gradient = jax.vmap(one, in_axes=(None, 0))(params, batch)
     return value, projector.project(jax.tree.map(_at_least_float32, gradient))
 
 
 def _factored_features(
-    task: Task, projector: Any, params: Params, batch: Any
+    output: Callable, projector: Any, params: Params, batch: Any
 ) -> tuple[Array, Array]:
     # Traced on an example of the batch, not on shapes: a shape does not say that it
     # varies over devices.
     example = jax.tree.map(lambda leaf: leaf[0], batch)
-    tapped = find_products(task.output, params, example)
+    tapped = find_products(output, params, example)
     value, formed, factors = jax.vmap(tapped.gradients, in_axes=(None, 0))(
         params, batch
     )
