@@ -65,8 +65,8 @@ class Threat(Protocol):
     (certificates.md: u^T M v keeps its sign for every reachable M).
     """
 
-    def kappa(self) -> float:
-        """An upper bound, proven in exact arithmetic, of the threat's kappa."""
+    def kappa(self, proof: Any) -> float:
+        """A proven upper bound of the threat's kappa for the data of a `Proof`."""
 
     def describe(self) -> str:
         """The threat in words, with its assumptions, for the guarantee."""

@@ -43,7 +43,7 @@ def certificate_in_words(proof: Proof, verdict: Verdict) -> str:
 
 def rankings_in_words(rankings: Rankings) -> str:
     """What every certified pair, rank interval and top-k set of a result means."""
-    if math.isinf(rankings.threat.kappa()):
+    if math.isinf(rankings.threat.kappa(rankings.proof)):
         return (
             f"{_data(rankings.proof)}: nothing is certified. This theorem cannot "
             f"certify any order under {rankings.threat.describe()}; choose a radius "

@@ -80,7 +80,7 @@ class Rankings:
         Exact over all N (N - 1) / 2 pairs, and a proven lower bound: a pair is missed
         only if its cosine lies within rounding (about a millionth) of the threshold.
         """
-        return self._fractions([self.threat.kappa()])[:, 0]
+        return self._fractions([self.threat.kappa(self.proof)])[:, 0]
 
     def curve(self, radii: Sequence[float]) -> np.ndarray:
         """The certified fraction at other order-2 radii, [M, len(radii)], in one pass.
@@ -156,7 +156,10 @@ class Rankings:
         if index not in self._counts:
             scored = self._scored(np.array([index]))
             self._counts[index] = sweep.count_above_and_below(
-                self.proof, scored, self.threat.kappa(), progress=self.progress
+                self.proof,
+                scored,
+                self.threat.kappa(self.proof),
+                progress=self.progress,
             )
         return self._counts[index]
 

@@ -14,7 +14,8 @@ from fractions import Fraction
 import numpy as np
 
 from natgeo import checks
-from natgeo.certify.bounds import not_below
+from natgeo.certify.bounds import not_below, upward
+from natgeo.certify.rounding import Proof
 from natgeo.display import given
 
 
@@ -51,8 +52,9 @@ class Wasserstein2:
     def __post_init__(self) -> None:
         object.__setattr__(self, "eps", checks.nonnegative("eps", self.eps))
 
-    def kappa(self) -> float:
+    def kappa(self, proof: Proof | None = None) -> float:
         """The smallest double with kappa^2 >= eps^2 (2 - eps^2); infinite from 1 on."""
+        del proof  # the data enter through the metric alone
         if self.eps >= 1:
             return math.inf
         exact = Fraction(self.eps) ** 2
@@ -88,5 +90,172 @@ class Wasserstein2:
         return 0.0
 
 
-# Adding a threat is one class above and one line here: the contract tests run on it.
+@dataclass(frozen=True)
+class Wasserstein1:
+    """Any distribution within order-1 natural distance eps, on a bounded support.
+
+        chi = 1 / (1 - 2 R eps),      kappa = R eps / (1 - R eps)
+
+    Without a bound on the support no order-1 statement holds at any radius: a little
+    mass may travel as far as it likes.
+
+    Proof. Couple the two distributions optimally. In natural coordinates the covariance
+    changes by D = E[w w^T - w' w'^T], and w w^T - w' w'^T is the symmetric part of
+    (w - w')(w + w')^T, whose nuclear norm is at most 2 R |w - w'|. So the nuclear norm
+    of D is at most 2 R eps, and the largest eigenvalue can be raised by a and the
+    smallest lowered by b only if a + b <= 2 R eps; (1 + a) / (1 - b) is largest at
+    a = 0. Wielandt's inequality turns chi into kappa = (chi - 1) / (chi + 1).
+
+    Args:
+        eps: radius, in natural units.
+        support: R, an assumption about every distribution in the ball, the stored one
+            included: no natural norm exceeds it.
+    """
+
+    eps: float
+    support: float
+
+    def __post_init__(self) -> None:
+        for name in ("eps", "support"):
+            value = checks.nonnegative(name, getattr(self, name))
+            object.__setattr__(self, name, value)
+
+    def kappa(self, proof: Proof | None = None) -> float:
+        """R eps / (1 - R eps), rounded up; infinite once 2 R eps reaches 1."""
+        del proof
+        reach = Fraction(self.support) * Fraction(self.eps)
+        return _up(reach / (1 - reach)) if 2 * reach < 1 else math.inf
+
+    def describe(self) -> str:
+        """The threat in words."""
+        return (
+            f"every distribution of features within order-1 Wasserstein distance "
+            f"{given(self.eps)} of the stored ones, measured by the fixed metric Q^-1, "
+            f"on the assumption that no natural norm exceeds {given(self.support)}"
+        )
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Any `points` training examples are deleted.
+
+        chi = 1 / (1 - h),  h = (1/N) sum of the largest self-influences,
+        kappa = h / (2 - h)
+
+    Proof. With the ridge held fixed in Phi^T Phi + N lambda I, deleting the set D gives
+    M^-1 = I - (1/N) sum_D w w^T up to a positive factor, whose eigenvalues lie between
+    1 - h and 1: the trace of the sum is at most N h. Sound, not exact. Examples that a
+    statement is about are evaluated as they are, whether deleted or not.
+
+    Args:
+        points: how many examples may be deleted.
+    """
+
+    points: int
+
+    def __post_init__(self) -> None:
+        checks.count("points", self.points, low=0)
+
+    def kappa(self, proof: Proof) -> float:
+        """H / (2 - h) from upper bounds of the self-influences; infinite if h >= 1."""
+        h = _removed(proof, self.points)
+        return _up(h / (2 - h)) if h < 1 else math.inf
+
+    def describe(self) -> str:
+        """The threat in words."""
+        return f"the deletion of any {self.points} training examples"
+
+
+@dataclass(frozen=True)
+class Add:
+    """Any `points` examples are added.
+
+        chi = 1 + a,  a = points R^2 / N,      kappa = a / (2 + a)
+
+    Proof. M^-1 = I + (1/N) sum of the new w w^T, up to a positive factor, with the
+    ridge held fixed in Phi^T Phi + N lambda I; its eigenvalues lie in [1, 1 + a].
+
+    Args:
+        points: how many examples may be added.
+        support: R, an assumption: no new example has a larger natural norm.
+    """
+
+    points: int
+    support: float
+
+    def __post_init__(self) -> None:
+        checks.count("points", self.points, low=0)
+        object.__setattr__(self, "support", checks.nonnegative("support", self.support))
+
+    def kappa(self, proof: Proof) -> float:
+        """A / (2 + a), rounded up."""
+        a = _added(proof, self.points, self.support)
+        return _up(a / (2 + a))
+
+    def describe(self) -> str:
+        """The threat in words."""
+        return (
+            f"the addition of any {self.points} training examples whose natural norm "
+            f"is at most {given(self.support)}"
+        )
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Any `points` training examples are replaced by others.
+
+        chi = (1 + a) / (1 - h),      kappa = (a + h) / (2 + a - h)
+
+    Proof. A deletion and an addition: the eigenvalues of M^-1 lie in [1 - h, 1 + a].
+
+    Args:
+        points: how many examples may be replaced.
+        support: R, an assumption: no new example has a larger natural norm.
+    """
+
+    points: int
+    support: float
+
+    def __post_init__(self) -> None:
+        checks.count("points", self.points, low=0)
+        object.__setattr__(self, "support", checks.nonnegative("support", self.support))
+
+    def kappa(self, proof: Proof) -> float:
+        """(a + h) / (2 + a - h), rounded up; infinite if h >= 1."""
+        h = _removed(proof, self.points)
+        a = _added(proof, self.points, self.support)
+        return _up((a + h) / (2 + a - h)) if h < 1 else math.inf
+
+    def describe(self) -> str:
+        """The threat in words."""
+        return (
+            f"the replacement of any {self.points} training examples by others whose "
+            f"natural norm is at most {given(self.support)}"
+        )
+
+
+def _up(value: Fraction) -> float:
+    """The smallest double that is not below a rational."""
+    rounded = float(value)
+    return rounded if rounded >= value else float(np.nextafter(rounded, np.inf))
+
+
+def _removed(proof: Proof, points: int) -> Fraction:
+    """Upper bound of (1/N) times the sum of the `points` largest self-influences."""
+    count = len(proof.train.norms)
+    if not proof.holds or points >= count:
+        return Fraction(1)
+    # |w|^2 <= |R phi|^2 / (1 - eta), see rounding.py.
+    influence = upward(proof.train.true_norms**2 / (1 - proof.eta))
+    if points == 0:
+        return Fraction(0)
+    total = math.fsum(np.sort(influence)[count - points :])
+    return Fraction(upward(total)) / count if math.isfinite(total) else Fraction(1)
+
+
+def _added(proof: Proof, points: int, support: float) -> Fraction:
+    return points * Fraction(support) ** 2 / len(proof.train.norms)
+
+
+# Threats that are a radius alone, by their names on the command line.
 THREATS = {"w2": Wasserstein2}

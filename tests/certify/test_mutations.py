@@ -310,7 +310,7 @@ VERDICT = [
         "cosine >= kappa",
         test_verdict.check_equality_is_not_enough,
     ),
-    ("decide", "float(threat.kappa())", "0.99 * float(threat.kappa())", known_flips),
+    ("decide", "threat.kappa(proof)", "0.99 * threat.kappa(proof)", known_flips),
     (
         "_cosine",
         "float(upward(proof.eta * (1 + whitened)))",

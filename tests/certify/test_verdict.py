@@ -314,7 +314,7 @@ def test_a_verdict_has_no_truth_value():
 @pytest.mark.parametrize("kappa", [math.nan, math.inf, np.float64(np.nan)])
 def test_a_threat_without_a_usable_kappa_certifies_nothing(kappa):
     class Odd:
-        def kappa(self):
+        def kappa(self, proof):
             return kappa
 
         def describe(self):
