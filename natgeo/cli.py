@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -53,7 +53,7 @@ def main() -> None:
         _fail(f"{kind}: {error} (run again with --debug to see where)", 1)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     line = " ".join(visible(message).split())
     click.echo(f"natgeo: {line}", err=True)
     sys.exit(code)
@@ -141,6 +141,18 @@ def demo(out: Path, seed: int) -> tuple:
     "--seed", type=int, default=0, show_default=True, help="Of the projector."
 )
 @click.option("--batch-size", type=int, default=64, show_default=True)
+@click.option(
+    "--shard-rows",
+    type=int,
+    default=8192,
+    show_default=True,
+    help="Examples per file; at most this many are lost when a run is stopped.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with an unfinished store, as the run that began it.",
+)
 @_json_option
 def featurize(
     model: str,
@@ -151,6 +163,8 @@ def featurize(
     dim: int,
     seed: int,
     batch_size: int,
+    shard_rows: int,
+    resume: bool,
 ) -> tuple:
     """Write the projected per-example gradients of a model to a store."""
     from natgeo import loading
@@ -165,15 +179,20 @@ def featurize(
         "function": lambda: tasks.Task(name=model, output=function),
     }[output]()
     options = {} if projector == "identity" else {"dim": dim, "seed": seed}
-    store = run(
-        task,
-        params,
-        loading.call_named("--data", data),
-        projectors.PROJECTORS[projector](**options),
-        store=out,
-        batch_size=batch_size,
-        progress=True,
-    )
+    try:
+        store = run(
+            task,
+            params,
+            loading.call_named("--data", data),
+            projectors.PROJECTORS[projector](**options),
+            store=out,
+            resume=resume,
+            shard_rows=shard_rows,
+            batch_size=batch_size,
+            progress=True,
+        )
+    except KeyboardInterrupt:
+        _fail(f"interrupted; {_what_is_safe(out)}", INTERRUPTED)
     n, k = store.shape
     values = {"store": str(out), "N": n, "K": k, "sha256": store.digest()}
     return values, f"Wrote {n} features of dimension {k} to {out}."
@@ -336,6 +355,23 @@ def doctor(stores: tuple[Path, ...]) -> tuple:
     elif not found["healthy"]:
         code = StoreError.exit_code
     return found, "\n".join(lines), code
+
+
+def _what_is_safe(out: Path) -> str:
+    """What an interrupted run has left, and how to go on, in words."""
+    from natgeo.errors import StoreError
+    from natgeo.store.manifest import read_manifest
+
+    try:
+        manifest = read_manifest(out)
+    except StoreError:
+        return f"nothing was stored in {out} yet; run the same command again"
+    if manifest.complete:
+        return f"{out} was complete: its {manifest.rows} examples are safe"
+    return (
+        f"{manifest.rows} examples are safe in {out}; run the same command with "
+        f"--resume to go on"
+    )
 
 
 def _origin(store: Any) -> dict[str, str]:

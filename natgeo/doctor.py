@@ -15,7 +15,8 @@ from natgeo.certify.threats import Wasserstein2
 from natgeo.certify.verdict import decide
 from natgeo.errors import StoreError
 from natgeo.geometry.natural import natural_geometry
-from natgeo.store.disk import DiskStore
+from natgeo.store.disk import DiskStore, read_shard
+from natgeo.store.manifest import Manifest, read_manifest
 
 
 def examine(stores: Iterable[Path]) -> dict[str, Any]:
@@ -75,6 +76,9 @@ def _devices() -> list[str]:
 
 def _store(path: Path) -> dict[str, Any]:
     try:
+        manifest = read_manifest(path)
+        if not manifest.complete:
+            return _unfinished(manifest)
         store = DiskStore(path)
         digest = store.digest()
         for name in store.columns:
@@ -89,4 +93,17 @@ def _store(path: Path) -> dict[str, Any]:
         "sha256": digest,
         "columns": list(store.columns),
         "metadata": dict(store.metadata),
+    }
+
+
+def _unfinished(manifest: Manifest) -> dict[str, Any]:
+    """An unfinished store: its shards are verified before they are called safe."""
+    for number in range(len(manifest.shards)):
+        for name in ("features", *manifest.columns):
+            read_shard(manifest, name, number)
+    return {
+        "path": str(manifest.path),
+        "intact": False,
+        "problem": f"{manifest.path} is incomplete: {manifest.rows} examples are safe. "
+        f"Run the command that wrote it again with --resume to go on.",
     }

@@ -36,11 +36,20 @@ class Progress:
         label: what is being done.
         total: number of steps, or None if it is not known beforehand.
         visible: False makes every method a no-op.
+        done: steps that an earlier run has done; they do not count in the rate.
     """
 
-    def __init__(self, label: str, total: int | None = None, *, visible: bool = False):
+    def __init__(
+        self,
+        label: str,
+        total: int | None = None,
+        *,
+        visible: bool = False,
+        done: int = 0,
+    ):
         self._label, self._total, self._visible = label, total, visible
-        self._done, self._start, self._bar, self._task = 0, time.monotonic(), None, None
+        self._done, self._start = done, time.monotonic()
+        self._bar, self._task = None, None
 
     def __enter__(self) -> Progress:
         return self
@@ -66,30 +75,41 @@ class Progress:
         if not self._visible:
             return
         if self._bar is None and time.monotonic() - self._start > _PATIENCE_S:
-            self._bar, self._task = _bar(self._label, self._total)
+            self._bar, self._task = _bar(self._label, self._total, self._done)
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done)
 
 
-def _bar(label: str, total: int | None):
+def _bar(label: str, total: int | None, done: int):
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
     )
     from rich.progress import (
         Progress as RichProgress,
     )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Steps per second: rows, for most loops."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.0f}/s")
 
     bar = RichProgress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        Rate(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
-    task = bar.add_task(label, total=total)
+    task = bar.add_task(label, total=total, completed=done)
     bar.start()
     return bar, task

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from natgeo import cli
-from natgeo.store.disk import DiskWriter
+from natgeo.store.writer import DiskWriter
 
 PROJECT = """
     import jax.numpy as jnp
@@ -54,6 +54,13 @@ PROJECT = """
         while True:
             time.sleep(0.05)
             yield rows(64, 1)
+
+    def restless():
+        from pathlib import Path
+        for number in range(4):
+            if number == 3 and not Path("calm").exists():
+                raise KeyboardInterrupt
+            yield rows(16, number)
 
     def not_a_model():
         return 3
@@ -264,6 +271,7 @@ BAD = {
     "dim is zero": (f"{FEATURIZE} --dim 0", 2, "dim=0"),
     "seed is negative": (f"{FEATURIZE} --seed -1", 2, "seed=-1"),
     "batch size is zero": (f"{FEATURIZE} --batch-size 0", 2, "batch_size=0"),
+    "shard rows is zero": (f"{FEATURIZE} --shard-rows 0", 2, "shard_rows=0"),
     "demo seed is negative": ("demo --seed -1", 2, "--seed"),
     "report folder missing": (f"{CERTIFY} --report no/such/page.html", 2, "Make it"),
     # data: exit code 3
@@ -349,29 +357,78 @@ def test_help_does_not_import_jax(command):
     assert done.stdout
 
 
+def test_an_interrupted_run_says_what_is_safe_and_is_resumed(
+    here, monkeypatch, capsys, tmp_path
+):
+    words = "featurize --model mine:model --data mine:restless --dim 4 --batch-size 8"
+    command = [*words.split(), "--shard-rows", "16", "--out"]
+    store, other = tmp_path / "store", tmp_path / "other"
+    (here / "calm").unlink(missing_ok=True)
+    code, out, err = run(monkeypatch, capsys, *command, store)
+    assert (code, out) == (130, "")
+    assert f"48 examples are safe in {store}; run the same command with" in err
+    assert "--resume" in err
+    assert "Traceback" not in err
+
+    code, out, _ = run(monkeypatch, capsys, "doctor", store)
+    assert code == 4
+    assert "is incomplete: 48 examples are safe" in out
+    assert "--resume" in out
+    code, _, err = run(monkeypatch, capsys, *command, store)
+    assert code == 4
+    assert "48 examples of it safe. Continue it with resume=True (--resume)" in err
+    code, _, err = run(
+        monkeypatch, capsys, *command, store, "--resume", "--dim", "5", "--seed", "1"
+    )
+    assert code == 4
+    assert "projector.dim: the store has 4, this run has 5" in err
+    assert "projector.seed: the store has 0, this run has 1" in err
+
+    (here / "calm").touch()
+    code, _, _ = run(monkeypatch, capsys, *command, other)
+    assert code == 0
+    for _ in range(2):  # unfinished, then complete
+        code, out, _ = run(monkeypatch, capsys, *command, store, "--resume", "--json")
+        assert code == 0
+        assert json.loads(out)["N"] == 64
+        files = {entry.name: entry.read_bytes() for entry in store.iterdir()}
+        assert files == {entry.name: entry.read_bytes() for entry in other.iterdir()}
+    (here / "calm").unlink()
+
+    shard = other / "features-00001.npy"
+    manifest = other / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(": true", ": false"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    code, out, _ = run(monkeypatch, capsys, "doctor", other)
+    assert code == 4
+    assert "truncated" in out  # a shard is safe only if it is intact
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_exits_130_and_leaves_no_false_store(here, tmp_path, number):
     store = tmp_path / "store"
     command = [sys.executable, "-c", "from natgeo.cli import main; main()"]
     words = f"featurize --model mine:model --data mine:endless --dim 4 --out {store}"
     process = subprocess.Popen(
-        [*command, *words.split()],
+        [*command, *words.split(), "--shard-rows", "128"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     deadline = time.monotonic() + 60
-    while not store.exists() and time.monotonic() < deadline:
+    while not list(store.glob("features-*")) and process.poll() is None:
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(1)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "interrupted" in err
+    assert "examples are safe" in err
+    assert "--resume" in err
     assert "Traceback" not in err
     assert not (store / "writer.lock").exists()
     from natgeo.errors import StoreError
     from natgeo.store.disk import DiskStore
 
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match="not complete"):
         DiskStore(store)

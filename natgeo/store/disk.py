@@ -1,10 +1,7 @@
-"""Features on disk: a folder of immutable shards and a manifest (soundness.md, §7)."""
+"""Reading features from disk: immutable shards and a manifest (soundness.md, §7)."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -14,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from natgeo import checks
-from natgeo.errors import ArgumentError, StoreError
+from natgeo.errors import StoreError
 from natgeo.store import manifest as files
-from natgeo.store.memory import digest_tail, feature_digest, little_endian
-
-LOCK = "writer.lock"
+from natgeo.store.memory import feature_digest
 
 
 class DiskStore:
@@ -36,7 +31,8 @@ class DiskStore:
         if not self._manifest.complete:
             raise StoreError(
                 f"The store {path} is not complete: {self._manifest.rows} examples "
-                f"were written before the run stopped. Delete it and run again."
+                f"are safe. Continue the run that wrote it with resume=True "
+                f"(--resume), or delete it and run again."
             )
         if not self._manifest.shards:
             raise StoreError(f"The store {path} holds no examples. Write it again.")
@@ -114,178 +110,23 @@ class DiskStore:
         kept, array = self._last
         if kept == (name, number):
             return array
-        shard = self._manifest.shards[number]
-        wide = name == "features"
-        shape = (shard["rows"], self.shape[1]) if wide else (shard["rows"],)
-        file = self.path / files.shard_name(name, number)
-        array = files.read_array(file, shard["files"][name], self.dtype.name, shape)
-        array = array.reshape(shape)
-        checks.finite(f"{file}", array)
+        array = read_shard(self._manifest, name, number)
         self._last = ((name, number), array)
         return array
 
 
-class DiskWriter:
-    """Writes a store, shard by shard; the store exists for readers after `close`.
-
-    Args:
-        path: folder to make; it must not exist or be empty.
-        metadata: what produces the features, as plain JSON values.
-        shard_rows: examples per shard.
+def read_shard(manifest: files.Manifest, name: str, number: int) -> np.ndarray:
+    """One verified array of one shard: features [rows, K] or a column [rows].
 
     Raises:
-        StoreError: if the folder is in use, already holds something, or cannot be
-            written.
+        StoreError: if its file is missing, or its length or hash is not the listed one.
+        DataError: if it holds NaN or infinity.
     """
-
-    def __init__(
-        self,
-        path: str | os.PathLike,
-        metadata: Mapping[str, Any] | None = None,
-        *,
-        shard_rows: int = 8192,
-    ):
-        self.path = Path(path)
-        self._shard_rows = checks.count("shard_rows", shard_rows)
-        self._metadata = dict(metadata or {})
-        try:
-            json.dumps(self._metadata, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ArgumentError(
-                f"metadata must be plain JSON values: {error}."
-            ) from None
-        self._pending: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
-        self._manifest: files.Manifest | None = None
-        self._sha = hashlib.sha256()
-        self._claim()
-
-    def __enter__(self) -> DiskWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.abandon()
-
-    def append(
-        self, features: np.ndarray, columns: Mapping[str, np.ndarray] | None = None
-    ) -> None:
-        """Adds examples [B, K] and their columns [B]; writes shards as they fill."""
-        self._refuse_if_closed()
-        features = checks.matrix("features", features)
-        columns = {
-            files.column_name(name): checks.column(
-                f"column {name!r}", value, len(features)
-            )
-            for name, value in (columns or {}).items()
-        }
-        if self._manifest is None:
-            if features.dtype.name not in files.DTYPES:
-                raise ArgumentError(
-                    f"A store on disk holds {', '.join(files.DTYPES)}, not "
-                    f"{features.dtype}. Convert the features to float32, exactly."
-                )
-            self._manifest = files.Manifest(
-                width=features.shape[1],
-                dtype=features.dtype.name,
-                columns=tuple(sorted(columns)),
-                metadata=self._metadata,
-                path=self.path,
-            )
-        expected = (self._manifest.width, self._manifest.dtype, self._manifest.columns)
-        seen = (features.shape[1], features.dtype.name, tuple(sorted(columns)))
-        if seen != expected:
-            raise StoreError(
-                f"{self.path}: this block has (width, dtype, columns) {seen}, "
-                f"the blocks before it {expected}."
-            )
-        for name, value in columns.items():
-            if value.dtype != features.dtype:
-                raise ArgumentError(
-                    f"Column {name!r} is {value.dtype} and the features are "
-                    f"{features.dtype}: a store has one dtype. Convert one of them."
-                )
-        self._pending.append((features, columns))
-        while sum(len(block) for block, _ in self._pending) >= self._shard_rows:
-            self._flush(self._shard_rows)
-
-    def close(self) -> DiskStore:
-        """Writes what is pending, marks the store complete and opens it."""
-        self._refuse_if_closed()
-        if self._manifest is None:
-            self.abandon()
-            raise StoreError(f"{self.path}: there were no examples to write.")
-        if self._pending:
-            self._flush(self._shard_rows)
-        shape = (self._manifest.rows, self._manifest.width)
-        self._sha.update(digest_tail(shape, np.dtype(self._manifest.dtype)))
-        self._replace_manifest(
-            dataclasses.replace(
-                self._manifest, complete=True, digest=self._sha.hexdigest()
-            )
-        )
-        self.abandon()
-        return DiskStore(self.path)
-
-    def abandon(self) -> None:
-        """Gives the writer lock back; what was written so far stays, incomplete."""
-        (self.path / LOCK).unlink(missing_ok=True)
-
-    def _refuse_if_closed(self) -> None:
-        if self._manifest is not None and self._manifest.complete:
-            raise StoreError(f"{self.path} is closed: a finished store never changes.")
-
-    def _claim(self) -> None:
-        lock = self.path / LOCK
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            if lock.exists():
-                raise StoreError(
-                    f"{self.path} is being written by process {lock.read_text()!r}. "
-                    f"If that process is gone, delete {lock} and the unfinished store."
-                )
-            if any(self.path.iterdir()):
-                raise StoreError(
-                    f"{self.path} already holds files. Name another folder, or delete "
-                    f"this one to start again."
-                )
-            handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            if not self.path.is_dir():
-                raise StoreError(f"{self.path} is a file, not a folder.") from None
-            raise StoreError(f"{self.path} is being written by another run.") from None
-        except StoreError:
-            raise
-        except OSError as error:
-            raise StoreError(f"Cannot write {self.path}: {error.strerror}.") from None
-        with os.fdopen(handle, "w") as file:
-            file.write(str(os.getpid()))
-
-    def _flush(self, rows: int) -> None:
-        assert self._manifest is not None
-        features = np.concatenate([block for block, _ in self._pending])
-        columns = {
-            name: np.concatenate([values[name] for _, values in self._pending])
-            for name in self._manifest.columns
-        }
-        arrays = {"features": features, **columns}
-        number, entries = len(self._manifest.shards), {}
-        for name, array in arrays.items():
-            part = array[:rows]
-            body = little_endian(part).tobytes()
-            data = files.npy_header(part.dtype.name, part.shape) + body
-            files.write_atomically(self.path / files.shard_name(name, number), data)
-            entries[name] = {
-                "bytes": len(data),
-                "sha256": hashlib.sha256(data).hexdigest(),
-            }
-        shard = {"rows": len(features[:rows]), "files": entries}
-        self._replace_manifest(
-            dataclasses.replace(self._manifest, shards=(*self._manifest.shards, shard))
-        )
-        # Only now: a full disk leaves the writer as it was, able to try again.
-        self._sha.update(little_endian(features[:rows]).tobytes())
-        left = {name: array[rows:] for name, array in columns.items()}
-        self._pending = [(features[rows:], left)] if len(features) > rows else []
-
-    def _replace_manifest(self, manifest: files.Manifest) -> None:
-        files.write_atomically(self.path / files.MANIFEST, manifest.to_json())
-        self._manifest = manifest
+    shard = manifest.shards[number]
+    wide = name == "features"
+    shape = (shard["rows"], manifest.width) if wide else (shard["rows"],)
+    file = manifest.path / files.shard_name(name, number)
+    array = files.read_array(file, shard["files"][name], manifest.dtype, shape)
+    array = array.reshape(shape)
+    checks.finite(f"{file}", array)
+    return array

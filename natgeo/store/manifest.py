@@ -34,7 +34,11 @@ _LARGEST_MANIFEST = 64 * 2**20
 
 @dataclass(frozen=True)
 class Manifest:
-    """Contents of `manifest.json`; `shards` holds one mapping per shard."""
+    """Contents of `manifest.json`; `shards` holds one mapping per shard.
+
+    Every shard but the last of a complete store has `shard_rows` rows (0: not known).
+    A shard may say what it was made from: `inputs`, a SHA-256.
+    """
 
     width: int
     dtype: str
@@ -43,6 +47,7 @@ class Manifest:
     shards: tuple[Mapping[str, Any], ...] = ()
     digest: str = ""
     complete: bool = False
+    shard_rows: int = 0
     path: Path = field(default=Path("."), compare=False)
 
     @property
@@ -61,6 +66,7 @@ class Manifest:
             "complete": self.complete,
             "digest": self.digest,
             "metadata": dict(self.metadata),
+            "shard_rows": self.shard_rows,
             "shards": [dict(shard) for shard in self.shards],
         }
         return json.dumps(body, indent=1, sort_keys=True, allow_nan=False).encode()
@@ -121,6 +127,9 @@ def _checked(body: Mapping[str, Any], path: Path) -> Manifest:
     if not isinstance(columns, list) or not isinstance(body["metadata"], dict):
         raise ValueError("columns must be a list and metadata an object")
     names = {"features", *(column_name(name) for name in columns)}
+    shard_rows = body.get("shard_rows", 0)
+    if type(shard_rows) is not int or shard_rows < 0:
+        raise ValueError(f"shard_rows {shard_rows!r} cannot be")
     for number, shard in enumerate(body["shards"]):
         if type(shard["rows"]) is not int or shard["rows"] < 1:
             raise ValueError(f"shard {number} has {shard['rows']!r} rows")
@@ -129,6 +138,8 @@ def _checked(body: Mapping[str, Any], path: Path) -> Manifest:
         for entry in shard["files"].values():
             if type(entry["bytes"]) is not int or not _HASH.fullmatch(entry["sha256"]):
                 raise ValueError(f"shard {number} has no valid length and hash")
+        if "inputs" in shard and not _HASH.fullmatch(shard["inputs"]):
+            raise ValueError(f"shard {number} has no valid hash of its inputs")
     return Manifest(
         width=width,
         dtype=dtype,
@@ -137,6 +148,7 @@ def _checked(body: Mapping[str, Any], path: Path) -> Manifest:
         shards=tuple(body["shards"]),
         digest=body["digest"],
         complete=body["complete"] is True,
+        shard_rows=shard_rows,
         path=path,
     )
 
@@ -217,11 +229,14 @@ def write_atomically(path: Path, data: bytes) -> None:
         StoreError: if the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        file = os.open(temporary, flags, 0o666)
+        try:
+            write_all(file, data)
+            os.fsync(file)
+        finally:
+            os.close(file)
         os.replace(temporary, path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -231,3 +246,13 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StoreError(f"Cannot write {path}: {error.strerror}.") from None
+    except BaseException:  # an interrupt
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_all(handle: int, data: bytes) -> None:
+    """Writes every byte; a disk that is nearly full may take only some of them."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(handle, left) :]

@@ -5,8 +5,8 @@ import pytest
 
 from natgeo.errors import DataError
 from natgeo.geometry.natural import NaturalGeometry, natural_geometry
-from natgeo.store.disk import DiskWriter
 from natgeo.store.memory import MemoryStore
+from natgeo.store.writer import DiskWriter
 from tests.geometry import oracles
 
 EPS = np.finfo(np.float64).eps

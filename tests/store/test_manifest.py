@@ -11,7 +11,8 @@ import pytest
 
 from natgeo.errors import StoreError
 from natgeo.store import manifest as files
-from natgeo.store.disk import DiskStore, DiskWriter
+from natgeo.store.disk import DiskStore
+from natgeo.store.writer import DiskWriter
 
 FEATURES = np.float32(np.random.default_rng(4).normal(size=(5, 3)))
 
@@ -272,3 +273,30 @@ def test_to_json_is_canonical_and_refuses_nan():
     assert manifest.to_json().index(b'"a"') < manifest.to_json().index(b'"b"')
     with pytest.raises(ValueError, match="JSON"):
         files.Manifest(3, "float32", (), {"a": float("nan")}).to_json()
+
+
+def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_next_file(
+    tmp_path, monkeypatch
+):
+    order = []
+
+    def recorded(name):
+        real = getattr(os, name)
+
+        def operation(*arguments):
+            order.append(name)
+            return real(*arguments)
+
+        return operation
+
+    for name in ("open", "write", "fsync", "replace"):
+        monkeypatch.setattr(os, name, recorded(name))
+    files.write_atomically(tmp_path / "file", b"data")
+    assert order == ["open", "write", "fsync", "replace", "open", "fsync"]
+
+
+def test_a_disk_that_takes_a_few_bytes_at_a_time_gets_them_all(tmp_path, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: real(file, data[:3]))
+    files.write_atomically(tmp_path / "file", b"0123456789")
+    assert (tmp_path / "file").read_bytes() == b"0123456789"

@@ -1,0 +1,302 @@
+"""Writing features to disk, shard by shard, so that a run can be stopped and continued.
+
+Shards are written first and the manifest after them, each atomically: whatever the
+manifest lists is safe, and everything after it is written again by `resume=True`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from natgeo import checks
+from natgeo.errors import ArgumentError, StoreError
+from natgeo.store import lock, recovery
+from natgeo.store import manifest as files
+from natgeo.store.disk import DiskStore, read_shard
+from natgeo.store.memory import digest_tail, little_endian
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """Appended examples: features [B, K], columns [B], digest of their inputs."""
+
+    features: np.ndarray
+    columns: Mapping[str, np.ndarray]
+    inputs: bytes
+
+
+class DiskWriter:
+    """Writes a store, shard by shard; the store exists for readers after `close`.
+
+    Args:
+        path: folder to make; it must not exist or be empty, unless `resume`.
+        metadata: what produces the features, as plain JSON values.
+        shard_rows: examples per shard.
+        resume: go on with the unfinished store at `path`, if there is one: its shards
+            are verified and kept, `stored` says how many examples they hold, and the
+            next one appended is the one after them. A complete store is kept whole.
+
+    Raises:
+        StoreError: if the folder is in use, already holds something, cannot be
+            written, or was begun with other metadata or `shard_rows`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        shard_rows: int = 8192,
+        resume: bool = False,
+    ):
+        self.path = Path(path)
+        self._shard_rows = checks.count("shard_rows", shard_rows)
+        try:
+            text = json.dumps(dict(metadata or {}), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(
+                f"metadata must be plain JSON values: {error}."
+            ) from None
+        self._metadata = json.loads(text)  # as a manifest gives it back
+        self._pending: list[_Block] = []
+        self._sha = hashlib.sha256()
+        self._locked = self._closed = False
+        self._listed = True  # whether the manifest on disk is `_manifest`
+        self._manifest = self._claim(resume)
+        self._check = recovery.InputCheck(self._manifest) if self._manifest else None
+
+    def __enter__(self) -> DiskWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abandon()
+
+    @property
+    def stored(self) -> int:
+        """Number of examples that are safe in shards."""
+        return 0 if self._manifest is None else self._manifest.rows
+
+    @property
+    def complete(self) -> bool:
+        """Whether the store is finished, so that nothing can be appended."""
+        return self._manifest is not None and self._manifest.complete
+
+    def head(self, rows: int) -> np.ndarray:
+        """Features of the first stored examples, [at most rows, K]."""
+        assert self._manifest is not None
+        return read_shard(self._manifest, "features", 0)[:rows]
+
+    def recognize(self, rows: int, inputs: bytes) -> None:
+        """Compares the next `rows` stored examples with what they would be made from.
+
+        Raises:
+            StoreError: if the data have changed.
+        """
+        assert self._check is not None
+        self._check.add(rows, inputs)
+
+    def append(
+        self,
+        features: np.ndarray,
+        columns: Mapping[str, np.ndarray] | None = None,
+        *,
+        inputs: bytes = b"",
+    ) -> None:
+        """Adds examples and writes shards as they fill.
+
+        Args:
+            features: [B, K].
+            columns: per-example numbers, [B] each.
+            inputs: digest of what the block was made from, for `recognize`; a block
+                that has one must not reach over the end of a shard.
+
+        Raises:
+            ArgumentError: for a dtype that cannot be stored, or a block over a shard's
+                end.
+            DataError: for features or columns that are not finite numbers.
+            StoreError: if the block does not fit those before it, the store is closed,
+                or the disk is full; what the manifest lists stays safe.
+        """
+        self._refuse_if_closed()
+        features = checks.matrix("features", features)
+        columns = {
+            files.column_name(name): checks.column(
+                f"column {name!r}", value, len(features)
+            )
+            for name, value in (columns or {}).items()
+        }
+        manifest = self._manifest_for(features, columns)
+        waiting = self._waiting() % self._shard_rows
+        if inputs and waiting + len(features) > self._shard_rows:
+            raise ArgumentError(
+                f"A block of {len(features)} examples reaches over the end of a shard "
+                f"of {self._shard_rows}. Make shard_rows a multiple of the blocks."
+            )
+        self._pending.append(_Block(features, columns, inputs))
+        if self._manifest is None:
+            self._manifest, self._listed = manifest, False
+        if not self._listed:
+            # Before any shard: what a killed run leaves then always names its run.
+            self._replace_manifest(manifest)
+        while self._waiting() >= self._shard_rows:
+            self._flush(self._shard_rows)
+
+    def close(self) -> DiskStore:
+        """Writes what is pending, marks the store complete and opens it."""
+        if self.complete:
+            if self._closed:
+                self._refuse_if_closed()
+            self._closed = True
+            self.abandon()
+            return DiskStore(self.path)  # it was complete when it was taken up
+        if self._manifest is None or not (self._pending or self._manifest.shards):
+            self.abandon()
+            raise StoreError(
+                f"{self.path}: there were no examples to write. Give it some data."
+            )
+        while self._waiting() > self._shard_rows:  # a disk was full, and is not now
+            self._flush(self._shard_rows)
+        self._flush(self._shard_rows, last=True)
+        self._closed = True
+        self.abandon()
+        return DiskStore(self.path)
+
+    def abandon(self) -> None:
+        """Gives the writer lock back; what was written so far stays, incomplete."""
+        if self._locked:
+            self._locked = False
+            lock.release(self.path)
+
+    def _waiting(self) -> int:
+        return sum(len(block.features) for block in self._pending)
+
+    def _refuse_if_closed(self) -> None:
+        if self.complete:
+            raise StoreError(f"{self.path} is closed: a finished store never changes.")
+
+    def _claim(self, resume: bool) -> files.Manifest | None:
+        found = recovery.existing(self.path, resume=resume)
+        if found is None or not found.complete:
+            lock.take(self.path)
+            self._locked = True
+        try:
+            if self._locked:  # again, now that nobody else can write
+                found = recovery.existing(self.path, resume=resume, mine=True)
+            if found is not None:
+                self._adopt(found)
+            if self._locked:
+                recovery.remove_leftovers(self.path, found)
+        except BaseException:
+            self.abandon()
+            raise
+        return found
+
+    def _adopt(self, found: files.Manifest) -> None:
+        stored = {"shard_rows": found.shard_rows, **found.metadata}
+        ours = {"shard_rows": self._shard_rows, **self._metadata}
+        recovery.refuse_other_runs(self.path, stored, ours)
+        for number, shard in enumerate(found.shards):
+            if shard["rows"] != self._shard_rows and not found.complete:
+                raise StoreError(
+                    f"{self.path}: shard {number} has {shard['rows']} rows instead of "
+                    f"{self._shard_rows}. Write the store again."
+                )
+            self._sha.update(read_shard(found, "features", number).tobytes())
+            for name in found.columns:
+                read_shard(found, name, number)
+
+    def _manifest_for(
+        self, features: np.ndarray, columns: Mapping[str, np.ndarray]
+    ) -> files.Manifest:
+        """The manifest of a store to which this block belongs; refuses other blocks."""
+        if features.dtype.name not in files.DTYPES:
+            raise ArgumentError(
+                f"A store on disk holds {', '.join(files.DTYPES)}, not "
+                f"{features.dtype}. Convert the features to float32, exactly."
+            )
+        for name, value in columns.items():
+            if value.dtype != features.dtype:
+                raise ArgumentError(
+                    f"Column {name!r} is {value.dtype} and the features are "
+                    f"{features.dtype}: a store has one dtype. Convert one of them."
+                )
+        seen = (features.shape[1], features.dtype.name, tuple(sorted(columns)))
+        if self._manifest is None:
+            return files.Manifest(
+                *seen, self._metadata, shard_rows=self._shard_rows, path=self.path
+            )
+        expected = (self._manifest.width, self._manifest.dtype, self._manifest.columns)
+        if seen != expected:
+            raise StoreError(
+                f"{self.path}: this block has (width, dtype, columns) {seen}, "
+                f"the blocks before it {expected}."
+            )
+        return self._manifest
+
+    def _flush(self, rows: int, *, last: bool = False) -> None:
+        """Writes the first `rows` pending examples as a shard, then the manifest."""
+        assert self._manifest is not None
+        manifest, sha = self._manifest, self._sha.copy()
+        taken, left = _split(self._pending, rows)
+        if taken:
+            shard = self._write_shard(taken, len(manifest.shards), sha)
+            manifest = dataclasses.replace(manifest, shards=(*manifest.shards, shard))
+        if last:
+            whole = sha.copy()
+            whole.update(
+                digest_tail((manifest.rows, manifest.width), np.dtype(manifest.dtype))
+            )
+            manifest = dataclasses.replace(
+                manifest, complete=True, digest=whole.hexdigest()
+            )
+        self._replace_manifest(manifest)
+        # Only now: a full disk leaves the writer as it was, able to try again.
+        self._sha, self._pending = sha, left
+
+    def _write_shard(self, blocks: list[_Block], number: int, sha: Any) -> dict:
+        features = np.concatenate([block.features for block in blocks])
+        arrays = {"features": features}
+        for name in blocks[0].columns:
+            arrays[name] = np.concatenate([block.columns[name] for block in blocks])
+        entries = {}
+        for name, array in arrays.items():
+            body = little_endian(array).tobytes()
+            data = files.npy_header(array.dtype.name, array.shape) + body
+            files.write_atomically(self.path / files.shard_name(name, number), data)
+            entries[name] = {
+                "bytes": len(data),
+                "sha256": hashlib.sha256(data).hexdigest(),
+            }
+        sha.update(little_endian(features).tobytes())
+        shard: dict[str, Any] = {"rows": len(features), "files": entries}
+        if all(block.inputs for block in blocks):
+            shard["inputs"] = recovery.inputs_digest([b.inputs for b in blocks])
+        return shard
+
+    def _replace_manifest(self, manifest: files.Manifest) -> None:
+        files.write_atomically(self.path / files.MANIFEST, manifest.to_json())
+        self._manifest, self._listed = manifest, True
+
+
+def _split(blocks: list[_Block], rows: int) -> tuple[list[_Block], list[_Block]]:
+    """The first `rows` examples and the rest; a block that is cut loses its inputs."""
+    taken: list[_Block] = []
+    left: list[_Block] = []
+    for block in blocks:
+        here = max(0, min(rows, len(block.features)))
+        rows -= here
+        for part, side in ((slice(0, here), taken), (slice(here, None), left)):
+            columns = {name: value[part] for name, value in block.columns.items()}
+            whole = 0 < here < len(block.features)
+            cut = _Block(block.features[part], columns, b"" if whole else block.inputs)
+            if len(cut.features):
+                side.append(cut)
+    return taken, left
