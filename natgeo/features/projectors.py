@@ -16,15 +16,38 @@ import jax.numpy as jnp
 
 from natgeo import checks
 from natgeo.features.countsketch import CountSketch
+from natgeo.features.kronecker import Kronecker, random_signs
 from natgeo.features.seeded import Seeded, rows_by_path
 from natgeo.types import Array, Params
 
-_BLOCK = 2048  # parameters per block of signs; part of the definition of Rademacher
-_WORD = 32  # signs in one random word
+_BLOCK = 2048  # parameters per random block; part of the definition of the dense ones
+
+
+class _Dense(Seeded):
+    """Dense projection on random entries of mean 0 and variance 1, over sqrt(K)."""
+
+    def _entries(self, key: Array) -> Array:
+        """The random entries of one block of parameters, [_BLOCK, K]."""
+        raise TypeError(f"{type(self).__name__} does not say what its entries are")
+
+    def _leaf(self, key: Array, rows: Array) -> Array:
+        count = max(1, -(-rows.shape[1] // _BLOCK))
+        padded = jnp.pad(rows, ((0, 0), (0, count * _BLOCK - rows.shape[1])))
+
+        def add(block: int | Array, total: Array | None) -> Array:
+            part = jax.lax.dynamic_slice_in_dim(padded, block * _BLOCK, _BLOCK, axis=1)
+            entries = self._entries(jax.random.fold_in(key, block)).astype(rows.dtype)
+            product = jnp.matmul(part, entries, precision=jax.lax.Precision.HIGHEST)
+            return product if total is None else total + product
+
+        # The first block starts the sum, so the loop carries the type (and, under
+        # shard_map, the device variance) of a product.
+        total = jax.lax.fori_loop(1, count, add, add(0, None))
+        return total / jnp.sqrt(jnp.asarray(self.dim, rows.dtype))
 
 
 @dataclass(frozen=True)
-class Rademacher(Seeded):
+class Rademacher(_Dense):
     """Dense projection on random signs: S_pk = ±1 / sqrt(K), feature = g S.
 
     Args:
@@ -35,20 +58,29 @@ class Rademacher(Seeded):
     dim: int
     seed: int = 0
 
-    def _leaf(self, key: Array, rows: Array) -> Array:
-        count = max(1, -(-rows.shape[1] // _BLOCK))
-        padded = jnp.pad(rows, ((0, 0), (0, count * _BLOCK - rows.shape[1])))
+    def _entries(self, key: Array) -> Array:
+        return random_signs(key, _BLOCK, self.dim)
 
-        def add(block: int | Array, total: Array | None) -> Array:
-            part = jax.lax.dynamic_slice_in_dim(padded, block * _BLOCK, _BLOCK, axis=1)
-            signs = _signs(jax.random.fold_in(key, block), self.dim).astype(rows.dtype)
-            product = jnp.matmul(part, signs, precision=jax.lax.Precision.HIGHEST)
-            return product if total is None else total + product
 
-        # The first block starts the sum, so the loop carries the type (and, under
-        # shard_map, the device variance) of a product.
-        total = jax.lax.fori_loop(1, count, add, add(0, None))
-        return total / jnp.sqrt(jnp.asarray(self.dim, rows.dtype))
+@dataclass(frozen=True)
+class Gaussian(_Dense):
+    """Dense projection on normal variates: S_pk = N(0, 1) / sqrt(K), feature = g S.
+
+    As faithful as `Rademacher` and slower: its error has the same size, and a normal
+    variate costs more than a sign. Choose it where a proof asks for rotation
+    invariance, or to compare with work that used it. Variates are drawn in float32
+    whatever the gradients are; devices agree on them up to its rounding.
+
+    Args:
+        dim: dimension K of the features.
+        seed: a whole number below 2**31.
+    """
+
+    dim: int
+    seed: int = 0
+
+    def _entries(self, key: Array) -> Array:
+        return jax.random.normal(key, (_BLOCK, self.dim), jnp.float32)
 
 
 @dataclass(frozen=True)
@@ -107,14 +139,8 @@ class Identity:
 PROJECTORS: Mapping[str, Callable[..., Any]] = {
     "countsketch": CountSketch,
     "rademacher": Rademacher,
+    "gaussian": Gaussian,
     "sparse": Sparse,
+    "kronecker": Kronecker,
     "identity": Identity,
 }
-
-
-def _signs(key: Array, dim: int) -> Array:
-    """Random ±1, [_BLOCK, dim], 32 from each random word."""
-    words = jax.random.bits(key, (_BLOCK, -(-dim // _WORD)), jnp.uint32)
-    shifts = jnp.arange(_WORD, dtype=jnp.uint32)[None, None, :]
-    bits = (words[:, :, None] >> shifts) & 1
-    return 1 - 2 * bits.reshape(_BLOCK, -1)[:, :dim].astype(jnp.int8)

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natgeo.errors import ArgumentError, DataError
+from natgeo.errors import ArgumentError
+from natgeo.features import validators
 from natgeo.types import Array, Example, Params
 
 
@@ -62,16 +63,13 @@ def classification(
     Raises:
         ArgumentError: if `output` is anything else.
     """
-    outputs = {"margin": _margin, "loss": _cross_entropy}
-    if output not in outputs:
-        raise ArgumentError(f"output={output!r}: expected 'margin' or 'loss'.")
-    scalar = outputs[output]
+    scalar = _scalar_of_logits(output)
     return Task(
         name=f"classification-{output}",
         output=lambda params, example: scalar(_single(apply, params, example), example),
         weight=_one_minus_p if output == "margin" else None,
         apply=apply,
-        validator=lambda params, batch: _label_validator(apply, params, batch),
+        validator=lambda params, batch: validators.labels(apply, params, batch),
     )
 
 
@@ -86,7 +84,133 @@ def regression(apply: Callable[[Params, Array], Array]) -> Task:
         output=lambda params, example: jnp.reshape(_single(apply, params, example), ()),
         weight=lambda f, example: jnp.reshape(example[1], ()).astype(f.dtype) - f,
         apply=apply,
-        validator=lambda params, batch: _value_validator(apply, params, batch),
+        validator=lambda params, batch: validators.values(apply, params, batch),
+    )
+
+
+def language_model(
+    apply: Callable[[Params, Array], Array],
+    *,
+    output: str = "margin",
+    per_token: bool = False,
+) -> Task:
+    """Next-token prediction on examples that are sequences of T >= 2 tokens.
+
+    An example is `tokens` [T], or `(tokens, mask)` with a mask [T] of 0 and 1: token t
+    is predicted from those before it if t >= 1 and mask[t] = 1 (0 for padding, or for a
+    prompt). With p_t the softmax probability of token t in the logits at t - 1, sums
+    (not means) over the n predicted tokens, in nats:
+
+        output="margin":  f = sum_t log(p_t / (1 - p_t)),  r = sigmoid(-f / n)
+        output="loss":    f = sum_t -log p_t,              no weight
+
+    The features of a sequence are the sum of those of its tokens. r is 1 - p at the
+    mean log-odds: -dL/df exactly for one token, or if all are predicted equally well.
+    With `per_token` an example is `(tokens, position)`, position from 1 to T - 1: that
+    token alone is predicted, n = 1 and r = 1 - p.
+
+    Args:
+        apply: `apply(params, tokens)` -> logits, [B, T, vocabulary], for int32 tokens
+            [B, T]; the logits at t must not depend on later tokens.
+        output: "margin" or "loss".
+        per_token: attribute single tokens instead of sequences.
+
+    Raises:
+        ArgumentError: if `output` is anything else.
+    """
+    scalar = _scalar_of_logits(output)
+
+    def total(params: Params, example: Example) -> Array:
+        tokens, predicted = _predicted(example, per_token)
+        logits = apply(params, tokens[None])[0, :-1]
+        # Sums over tokens in float32 at least. And not even an infinite logit of a
+        # token that is left out reaches the gradient.
+        logits = logits.astype(np.promote_types(logits.dtype, np.float32))
+        logits = jnp.where(predicted[:, None], logits, 0)
+        each = jax.vmap(lambda row, token: scalar(row, (None, token)))
+        return jnp.sum(jnp.where(predicted, each(logits, tokens[1:]), 0))
+
+    def weight(f: Array, example: Example) -> Array:
+        _, predicted = _predicted(example, per_token)
+        return jax.nn.sigmoid(-f / jnp.sum(predicted, dtype=f.dtype))
+
+    return Task(
+        name=f"language-model-{output}" + ("-per-token" if per_token else ""),
+        output=total,
+        weight=weight if output == "margin" else None,
+        validator=lambda params, batch: validators.tokens(
+            apply, params, batch, per_token
+        ),
+    )
+
+
+def contrastive(
+    embed: Callable[[Params, Array], Array], *, similarity: str = "cosine"
+) -> Task:
+    """Similarity of the two sides of examples `(x1, x2)`; no weight.
+
+        similarity="cosine":  f = e1.e2 / (norm(e1) norm(e2)),  e = embed(params, x)
+        similarity="dot":     f = e1.e2
+
+    The output of a pair does not depend on other pairs, so it has a gradient of its
+    own; the loss it was trained with (InfoNCE, say) compares pairs of a batch, does not
+    belong to one example, and gives no residual weight.
+
+    Args:
+        embed: `embed(params, x)` -> embeddings, [B, D], for either side, [B, ...].
+        similarity: "cosine" or "dot".
+
+    Raises:
+        ArgumentError: if `similarity` is anything else.
+    """
+    if similarity not in ("cosine", "dot"):
+        raise ArgumentError(f"similarity={similarity!r}: expected 'cosine' or 'dot'.")
+
+    def output(params: Params, example: Example) -> Array:
+        one, two = (embed(params, x[None])[0] for x in example)
+        if similarity == "cosine":
+            one, two = (e / jnp.linalg.norm(e) for e in (one, two))
+        return jnp.sum(one * two)
+
+    return Task(
+        name=f"contrastive-{similarity}",
+        output=output,
+        apply=embed,
+        validator=lambda params, batch: validators.embeddings(embed, params, batch),
+    )
+
+
+def from_loss(
+    output: Callable[[Params, Example], Array],
+    loss: Callable[[Array, Example], Array],
+    *,
+    name: str | None = None,
+) -> Task:
+    """A task from f = output(params, example) and L = loss(f, example): r = -dL/df.
+
+    For instance `loss=lambda f, example: jax.nn.softplus(-f)` of a margin gives 1 - p,
+    and half the squared error of a prediction gives the residual y - f.
+
+    Args:
+        output: the scalar that is attributed.
+        loss: the training loss of one example, a scalar function of f.
+        name: recorded with the features; default: the names of both functions.
+
+    Raises:
+        ArgumentError: if `output` or `loss` is not a function.
+    """
+    for role, function in (("output", output), ("loss", loss)):
+        if not callable(function) or isinstance(function, Task):
+            raise ArgumentError(
+                f"{role}={function!r} is not a function: from_loss takes "
+                f"output(params, example) and loss(f, example), both scalar."
+            )
+    names = (getattr(f, "__qualname__", "function") for f in (output, loss))
+    slope = jax.grad(loss)
+    return Task(
+        name=name or " with ".join(names),
+        output=output,
+        weight=lambda f, example: -slope(f, example),
     )
 
 
@@ -103,6 +227,25 @@ def as_task(task: Any) -> Task:
 
 def _single(apply: Callable, params: Params, example: Example) -> Array:
     return apply(params, example[0][None])[0]
+
+
+def _scalar_of_logits(output: str) -> Callable[[Array, Example], Array]:
+    outputs = {"margin": _margin, "loss": _cross_entropy}
+    if output not in outputs:
+        raise ArgumentError(f"output={output!r}: expected 'margin' or 'loss'.")
+    return outputs[output]
+
+
+def _predicted(example: Example, per_token: bool) -> tuple[Array, Array]:
+    """Tokens [T], int32, and which of the last T - 1 are predicted."""
+    tokens, chosen = example if isinstance(example, (tuple, list)) else (example, None)
+    tokens = jnp.asarray(tokens).astype(jnp.int32)
+    if per_token:
+        places = jnp.arange(1, tokens.shape[0], dtype=jnp.int32)
+        return tokens, places == jnp.asarray(chosen).astype(jnp.int32)
+    if chosen is None:
+        return tokens, jnp.ones(tokens.shape[0] - 1, bool)
+    return tokens, jnp.asarray(chosen)[1:] != 0
 
 
 def _behind(logits: Array, example: Example) -> tuple[Array, Array]:
@@ -124,64 +267,3 @@ def _cross_entropy(logits: Array, example: Example) -> Array:
 def _one_minus_p(margin: Array, example: Example) -> Array:
     del example
     return jax.nn.sigmoid(-margin)
-
-
-def _validate_pair(batch: Any) -> None:
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise DataError(
-            f"A batch must be a pair (x, y), not {type(batch).__name__}; for anything "
-            f"else write your own task: tasks.Task(name, output)."
-        )
-
-
-def _value_validator(
-    apply: Callable, params: Params, batch: Any
-) -> Callable[[Any, int], None]:
-    _validate_pair(batch)
-    x = jnp.asarray(batch[0][:1])
-    prediction = jax.eval_shape(apply, params, x)
-    if prediction.shape not in ((1,), (1, 1)):
-        raise DataError(
-            f"The model returns shape {prediction.shape} for one input of shape "
-            f"{x.shape}: regression needs one prediction, [1] or [1, 1]."
-        )
-
-    def validate(batch: Any, first: int) -> None:
-        y = np.asarray(batch[1])
-        if y.dtype.kind not in "iuf" or y.shape not in ((len(y),), (len(y), 1)):
-            raise DataError(
-                f"Values to predict have dtype {y.dtype} and shape {y.shape} from "
-                f"example {first} on: expected one number for each example."
-            )
-
-    return validate
-
-
-def _label_validator(
-    apply: Callable, params: Params, batch: Any
-) -> Callable[[Any, int], None]:
-    _validate_pair(batch)
-    x = jnp.asarray(batch[0][:1])
-    logits = jax.eval_shape(apply, params, x)
-    if logits.ndim != 2 or logits.shape[0] != 1 or logits.shape[1] < 2:
-        raise DataError(
-            f"The model returns shape {logits.shape} for one input of shape {x.shape}: "
-            f"classification needs logits [1, classes] with at least two classes."
-        )
-    classes = logits.shape[1]
-
-    def validate(batch: Any, first: int) -> None:
-        y = np.asarray(batch[1])
-        if y.dtype.kind not in "iu" or y.ndim != 1:
-            raise DataError(
-                f"Labels have dtype {y.dtype} and shape {y.shape}: expected whole "
-                f"numbers, one for each example."
-            )
-        bad = np.flatnonzero((y < 0) | (y >= classes))
-        if len(bad):
-            raise DataError(
-                f"Label {y[bad[0]]} at row {first + bad[0]} is not a class: the model "
-                f"has {classes} classes, numbered 0 to {classes - 1}."
-            )
-
-    return validate

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from natgeo.errors import ArgumentError
+from natgeo.errors import ArgumentError, DataError
 from natgeo.features import tasks
 
 CLASSES = 4
@@ -231,3 +231,94 @@ def test_what_is_attributed_is_part_of_the_name():
     margin = tasks.classification(table)
     loss = tasks.classification(table, output="loss")
     assert len({margin.name, loss.name, tasks.regression(table).name}) == 3
+
+
+def softplus_of_minus(margin, example):
+    del example
+    return jax.nn.softplus(-margin)
+
+
+def half_square(prediction, example):
+    return jnp.square(example[1] - prediction) / 2
+
+
+@pytest.mark.parametrize("logits", LOGITS.values(), ids=LOGITS)
+def test_the_weight_from_the_loss_of_a_margin_is_one_minus_p(logits):
+    closed = tasks.classification(table)
+    derived = tasks.from_loss(closed.output, softplus_of_minus)
+    for want, got in zip(
+        evaluate(closed, logits), evaluate(derived, logits), strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-30)
+
+
+def test_the_weight_from_half_the_squared_error_is_the_residual():
+    closed = tasks.regression(lambda params, x: x @ params["w"])
+    derived = tasks.from_loss(closed.output, half_square)
+    params = {"w": jnp.asarray([1.5, 2.0], jnp.float32)}
+    example = (jnp.float32([1.0, 0.5]), jnp.float32(3.25))
+    f = derived.output(params, example)
+    assert float(f) == 2.5
+    assert float(derived.weight(f, example)) == 0.75
+    assert float(closed.weight(f, example)) == 0.75
+
+
+def test_the_weight_from_a_loss_matches_differences_in_float64():
+    """A loss without a closed form: Huber with a width that the example brings."""
+
+    def loss(f, example):
+        z = (f - example["y"]) / example["width"]
+        return jnp.sqrt(1 + z * z)
+
+    task = tasks.from_loss(lambda params, example: params["w"], loss)
+    example, step = {"y": 0.3, "width": 2.0}, 1e-6
+    with jax.enable_x64(True):
+        got = float(task.weight(jnp.float64(1.7), example))
+        differences = (loss(1.7 - step, example) - loss(1.7 + step, example)) / 2 / step
+    assert abs(got - float(differences)) < 1e-9
+
+
+def test_from_loss_is_named_after_both_functions():
+    task = tasks.from_loss(tasks.regression(table).output, half_square)
+    assert task.name.endswith(" with half_square")
+    assert tasks.from_loss(half_square, half_square, name="mine").name == "mine"
+    for output, loss in ((1.0, half_square), (tasks.regression(table), half_square)):
+        with pytest.raises(ArgumentError, match=r"output=.* is not a function"):
+            tasks.from_loss(output, loss)
+    with pytest.raises(ArgumentError, match=r"loss=None is not a function"):
+        tasks.from_loss(half_square, None)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_similarity_and_its_gradient_match_the_hand_formula(similarity):
+    rng = np.random.default_rng(4)
+    w, one, two = rng.normal(size=(3, 4)), *rng.normal(size=(2, 3))
+    task = tasks.contrastive(lambda p, x: x @ p["w"], similarity=similarity)
+    example = (jnp.asarray(one, jnp.float32), jnp.asarray(two, jnp.float32))
+    params = {"w": jnp.asarray(w, jnp.float32)}
+    value, gradient = jax.value_and_grad(task.output)(params, example)
+
+    a, b = one @ w, two @ w
+    na, nb = (np.linalg.norm(e) if similarity == "cosine" else 1.0 for e in (a, b))
+    f = a @ b / (na * nb)
+    shrink = f if similarity == "cosine" else 0.0
+    slope_a = b / (na * nb) - shrink * a / na**2  # df/da
+    slope_b = a / (na * nb) - shrink * b / nb**2
+    assert task.weight is None
+    np.testing.assert_allclose(value, f, rtol=1e-5)
+    hand = np.outer(one, slope_a) + np.outer(two, slope_b)
+    np.testing.assert_allclose(gradient["w"], hand, atol=1e-5)
+
+
+def test_contrastive_refuses_what_it_cannot_compare():
+    with pytest.raises(ArgumentError, match=r"similarity='l2': expected 'cosine'"):
+        tasks.contrastive(table, similarity="l2")
+    params = {"w": jnp.ones((3, 4), jnp.float32)}
+    x = np.ones((2, 3), np.float32)
+    task = tasks.contrastive(lambda p, x: x @ p["w"])
+    task.validator(params, (x, x))((x, x), 0)
+    with pytest.raises(DataError, match=r"must be a pair"):
+        task.validator(params, x)
+    deep = (x, x[:, None])
+    with pytest.raises(DataError, match=r"\(1, 4\) and \(1, 1, 4\): .* \[1, D\]"):
+        task.validator(params, deep)
