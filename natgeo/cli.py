@@ -6,57 +6,22 @@ imported until a verb needs it, so `natgeo --help` is instant.
 
 from __future__ import annotations
 
-import json
-import signal
-import sys
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from natgeo.display import visible
-from natgeo.errors import ArgumentError, NatgeoError
-from natgeo.progress import forget_interrupts, interrupt
+from natgeo import console
+from natgeo.errors import ArgumentError
 
-INTERRUPTED = 130
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 def main() -> None:
     """Entry point of the `natgeo` command."""
-    debug = "--debug" in sys.argv
-    arguments = [word for word in sys.argv[1:] if word != "--debug"]
-    forget_interrupts()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-    try:
-        sys.exit(cli.main(arguments, prog_name="natgeo", standalone_mode=False) or 0)
-    except click.exceptions.Abort:
-        _fail("interrupted; nothing was lost that was complete", INTERRUPTED)
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing was lost that was complete", INTERRUPTED)
-    except click.ClickException as error:
-        if debug:
-            raise
-        _fail(error.format_message(), error.exit_code)
-    except NatgeoError as error:
-        if debug:
-            raise
-        _fail(str(error), error.exit_code)
-    except Exception as error:
-        if debug:
-            raise
-        kind = type(error).__name__
-        _fail(f"{kind}: {error} (run again with --debug to see where)", 1)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    line = " ".join(visible(message).split())
-    click.echo(f"natgeo: {line}", err=True)
-    sys.exit(code)
+    console.run(cli)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,22 +33,6 @@ def cli() -> None:
     distribution may move before the answer can change. Add --debug to any command for a
     traceback.
     """
-
-
-def _json_option(command: Callable) -> Callable:
-    """Adds --json: the command returns (values, words) and prints one of them."""
-
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-    @wraps(command)
-    def wrapped(*args: Any, as_json: bool, **kwargs: Any) -> int | None:
-        values, words, *code = command(*args, **kwargs)
-        if as_json:
-            click.echo(json.dumps(values, indent=1, allow_nan=False))
-        else:
-            click.echo("\n".join(visible(line) for line in words.splitlines()))
-        return code[0] if code else None
-
-    return wrapped
 
 
 def _ridge_option(command: Callable) -> Callable:
@@ -98,7 +47,7 @@ def _ridge_option(command: Callable) -> Callable:
 @cli.command()
 @click.option("--out", type=_FOLDER, default=Path("demo"), show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@_json_option
+@console.json_option
 def demo(out: Path, seed: int) -> tuple:
     """Real digits, a Flax model, wrong labels: certify, scan, and write a report."""
     from natgeo import demo as example
@@ -136,6 +85,9 @@ def demo(out: Path, seed: int) -> tuple:
     default="countsketch",
     show_default=True,
 )
+@click.option(
+    "--only", metavar="REGEX", help="Gradients in the parameters of these paths alone."
+)
 @click.option("--dim", type=int, default=512, show_default=True, help="Width K.")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of the projector."
@@ -153,13 +105,14 @@ def demo(out: Path, seed: int) -> tuple:
     is_flag=True,
     help="Go on with an unfinished store, as the run that began it.",
 )
-@_json_option
+@console.json_option
 def featurize(
     model: str,
     data: str,
     out: Path,
     output: str,
     projector: str,
+    only: str | None,
     dim: int,
     seed: int,
     batch_size: int,
@@ -178,6 +131,8 @@ def featurize(
         "regression": lambda: tasks.regression(function),
         "function": lambda: tasks.Task(name=model, output=function),
     }[output]()
+    if only is not None:
+        task = tasks.restricted(task, only)
     options = {} if projector == "identity" else {"dim": dim, "seed": seed}
     try:
         store = run(
@@ -192,7 +147,7 @@ def featurize(
             progress=True,
         )
     except KeyboardInterrupt:
-        _fail(f"interrupted; {_what_is_safe(out)}", INTERRUPTED)
+        console.fail(f"interrupted; {_what_is_safe(out)}", console.INTERRUPTED)
     n, k = store.shape
     values = {"store": str(out), "N": n, "K": k, "sha256": store.digest()}
     return values, f"Wrote {n} features of dimension {k} to {out}."
@@ -214,7 +169,7 @@ def featurize(
 )
 @click.option("--out", type=_FILE, help="Write the result as JSON.")
 @click.option("--report", type=_FILE, help="Write the result as an HTML page.")
-@_json_option
+@console.json_option
 def certify(
     train: Path,
     targets: Path,
@@ -239,6 +194,7 @@ def certify(
     against = THREATS[threat](eps)
     checks.count("--show", show, low=0)
     checks.count("--top", top)
+    _check_folders(out, report)
     store, points = DiskStore(train), DiskStore(targets)
     geometry = natural_geometry(store, ridge)
     rankings = certify_rankings(geometry, points, against, progress=True)
@@ -278,7 +234,7 @@ def certify(
 @click.option("--top", type=int, default=20, show_default=True, help="Examples shown.")
 @click.option("--out", type=_FILE, help="Write the result as JSON.")
 @click.option("--report", type=_FILE, help="Write the result as an HTML page.")
-@_json_option
+@console.json_option
 def scan(
     store: Path,
     ridge: float | None,
@@ -294,6 +250,7 @@ def scan(
     from natgeo.store.disk import DiskStore
 
     checks.count("--top", top)
+    _check_folders(out, report)
     features = DiskStore(store)
     found = scan_labels(features, ridge)
     flags = None if wrong is None else loading.flags(wrong, features.shape[0])
@@ -317,19 +274,20 @@ def scan(
 @cli.command()
 @click.argument("result", type=_FILE)
 @click.option("--out", type=_FILE, default=Path("report.html"), show_default=True)
-@_json_option
+@console.json_option
 def report(result: Path, out: Path) -> tuple:
     """Draw the HTML page of a result that another verb wrote as JSON."""
     from natgeo.report.document import read_document
     from natgeo.report.page import write_report
 
+    _check_folders(out)
     write_report(read_document(result), out)
     return {"report": str(out)}, f"Wrote {out}."
 
 
 @cli.command()
 @click.argument("stores", nargs=-1, type=_FOLDER)
-@_json_option
+@console.json_option
 def doctor(stores: tuple[Path, ...]) -> tuple:
     """Test this machine's arithmetic and devices, and verify stores."""
     from natgeo.doctor import examine
@@ -380,6 +338,13 @@ def _origin(store: Any) -> dict[str, str]:
     return {key: str(store.metadata[key]) for key in keep if key in store.metadata}
 
 
+def _check_folders(*paths: Path | None) -> None:
+    """Refuses results that could not be written, before they are computed."""
+    for path in paths:
+        if path is not None and not path.resolve().parent.is_dir():
+            raise ArgumentError(f"{path}: its folder does not exist. Make it first.")
+
+
 def _finish(document: dict[str, Any], out: Path | None, page: Path | None) -> tuple:
     from natgeo.report import text
     from natgeo.report.document import write_document
@@ -388,10 +353,6 @@ def _finish(document: dict[str, Any], out: Path | None, page: Path | None) -> tu
     words = text.render(document)
     for path, write in ((out, write_document), (page, write_report)):
         if path is not None:
-            if not path.resolve().parent.is_dir():
-                raise ArgumentError(
-                    f"{path}: its folder does not exist. Make it first."
-                )
             write(document, path)
             words += f"\nWrote {path}."
     return document, words

@@ -85,6 +85,7 @@ def featurize(
             f"describe, and must be hashable (a frozen dataclass is)."
         )
     gradients.check_params(params)
+    gradients.split_params(params, task.only)  # refuses a choice that matches nothing
     mesh = data_mesh(devices)
     size = checks.count("batch_size", batch_size)
     size = -(-size // mesh.size) * mesh.size
@@ -134,6 +135,7 @@ def _metadata(
     return {
         "task": task.name,
         "params": gradients.params_digest(params),
+        "only": task.only,
         "projector": dict(projector.describe()),
         "columns": ["outputs"] + ["weights"] * (task.weight is not None),
         "batch_size": size,

@@ -21,7 +21,6 @@ def feature_step(
     task: Task,
     projector: Projector,
     *,
-    only: str | None = None,
     form: bool = False,
 ) -> Callable[[Params, Any], dict[str, Array]]:
     """The kernel of featurizing: (params, batch) -> features and columns.
@@ -33,8 +32,6 @@ def feature_step(
         task: what is attributed.
         projector: the map from gradients to features. If it can sketch products, the
             gradients of matrix products are handed to it as factors.
-        only: a regular expression; gradients are taken in the parameters whose path it
-            is found in, all others are held fixed.
         form: form every gradient all the same; the features agree up to rounding.
 
     Returns:
@@ -45,7 +42,7 @@ def feature_step(
 
     def step(params: Params, batch: Any) -> dict[str, Array]:
         run = _factored_features if factored else _formed_features
-        chosen, fixed = split_params(params, only)
+        chosen, fixed = split_params(params, task.only)
 
         def output(chosen: Params, example: Example) -> Array:
             return task.output(join_params(chosen, fixed), example)

@@ -12,7 +12,7 @@ for attribution, the loss for label noise (its gradient carries the residual).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -37,6 +37,8 @@ class Task:
         validator: `validator(params, first_batch)` -> a function of a batch and the
             index of its first example that refuses bad batches on the host; called
             once a run, its result once a batch.
+        only: a regular expression; gradients are taken in the parameters whose path
+            (as `jax.tree_util.keystr` writes it) it is found in, all others are fixed.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Task:
     weight: Callable[[Array, Example], Array] | None = None
     apply: Callable[[Params, Array], Array] | None = None
     validator: Callable[[Params, Any], Callable[[Any, int], None]] | None = None
+    only: str | None = None
 
 
 def classification(
@@ -212,6 +215,20 @@ def from_loss(
         output=output,
         weight=lambda f, example: -slope(f, example),
     )
+
+
+def restricted(task: Task, only: str) -> Task:
+    """The task with gradients in some of the parameters alone.
+
+    Last layers, adapters, everything but the embeddings: cheaper, and a different
+    attribution. Features of different choices are never compared.
+
+    Args:
+        task: any task.
+        only: a regular expression, found in the path of each chosen parameter, such as
+            `Dense_2`, `lora_` or `^(?!.*embedding)`.
+    """
+    return replace(task, only=only)
 
 
 def as_task(task: Any) -> Task:

@@ -174,9 +174,10 @@ def as_target_store(geometry: NaturalGeometry, targets: Any) -> Any:
             f"targets have {store.shape[1]} features per example, the training "
             f"features have {geometry.width}. Use the same projector for both."
         )
-    for field in ("task", "params", "projector"):
+    for field in ("task", "params", "only", "projector"):
         ours, theirs = geometry.train.metadata.get(field), store.metadata.get(field)
-        if ours is not None and theirs is not None and ours != theirs:
+        known = field in geometry.train.metadata and field in store.metadata
+        if known and ours != theirs:
             raise DataError(
                 f"targets and training features do not belong together: {field} is "
                 f"{theirs!r} for the targets and {ours!r} for the training set."

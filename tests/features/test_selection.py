@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from natgeo.errors import ArgumentError
+import natgeo as ng
+from natgeo.errors import ArgumentError, DataError
 from natgeo.features.countsketch import CountSketch
 from natgeo.features.gradients import feature_step, join_params, split_params
 from natgeo.features.projectors import Identity, Rademacher
-from natgeo.features.tasks import Task
+from natgeo.features.tasks import Task, restricted
 
 
 def output(params, x):
@@ -49,13 +50,13 @@ def x(rng):
 def test_features_are_the_gradients_of_the_chosen_parameters(
     params, x, only, kept, form
 ):
-    task = Task("t", output)
+    task = Task("t", output, only=only)
     gradient = jax.vmap(jax.grad(output), in_axes=(None, 0))(params, x)
     chosen, _ = split_params(gradient, only)
     paths = [jax.tree_util.keystr(p) for p, _ in jax.tree.leaves_with_path(chosen)]
     assert [path.replace("']['", ".").strip("[']") for path in paths] == kept
     for projector in (CountSketch(16), Rademacher(16), Identity()):
-        step = feature_step(task, projector, only=only, form=form)
+        step = feature_step(task, projector, form=form)
         got = jax.jit(step)(params, x)["features"]
         np.testing.assert_allclose(got, projector.project(chosen), rtol=1e-4, atol=1e-5)
 
@@ -74,7 +75,7 @@ def test_nnx_parameters_are_chosen_by_path(rng):
     def output(params, x):
         return jnp.sum(nnx.merge(graph, params)(x[None]) ** 2)
 
-    step = jax.jit(feature_step(Task("nnx", output), Identity(), only="bias"))
+    step = jax.jit(feature_step(Task("nnx", output, only="bias"), Identity()))
     whole = jax.vmap(jax.grad(output), in_axes=(None, 0))(state, x)
     want = [leaf for leaf in jax.tree.leaves(whole) if leaf.shape == (2, 3)]
     np.testing.assert_allclose(step(state, x)["features"], want[0], rtol=1e-5)
@@ -86,3 +87,20 @@ def test_nnx_parameters_are_chosen_by_path(rng):
 def test_a_bad_choice_is_named(params, only, says):
     with pytest.raises(ArgumentError, match=says):
         split_params(params, only)
+
+
+def test_stores_of_different_choices_are_not_compared(params, x):
+    task = Task("t", output)
+    data = np.asarray(x)
+    head, body, whole = (
+        ng.featurize(chosen, params, data, CountSketch(4))
+        for chosen in (restricted(task, "head"), restricted(task, "body"), task)
+    )
+    assert not np.array_equal(head, whole)
+    geometry = ng.natural_geometry(head, ridge=1.0)
+    assert ng.scores(geometry, head).shape == (3, 3)
+    for other in (body, whole):
+        with pytest.raises(DataError, match="only is"):
+            ng.scores(geometry, other)
+    with pytest.raises(ArgumentError, match="matches none"):
+        ng.featurize(restricted(task, "tail"), params, data, CountSketch(4))
