@@ -15,6 +15,15 @@ import click
 from natgeo import console
 from natgeo.errors import ArgumentError
 
+# By name, because importing the projectors imports JAX; a test compares the two lists.
+PROJECTORS = (
+    "countsketch",
+    "sparse",
+    "rademacher",
+    "gaussian",
+    "kronecker",
+    "identity",
+)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -81,7 +90,7 @@ def demo(out: Path, seed: int) -> tuple:
 )
 @click.option(
     "--projector",
-    type=click.Choice(["countsketch", "sparse", "rademacher", "identity"]),
+    type=click.Choice(PROJECTORS),
     default="countsketch",
     show_default=True,
 )

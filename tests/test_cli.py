@@ -323,6 +323,12 @@ def test_wrong_input_gets_one_clear_line(here, monkeypatch, capsys, words, code,
     assert not (here / "new" / "manifest.json").exists()
 
 
+def test_every_projector_has_its_name_here():
+    from natgeo.features import projectors
+
+    assert set(cli.PROJECTORS) == set(projectors.PROJECTORS)
+
+
 def test_debug_gives_the_traceback(here, monkeypatch):
     from natgeo.errors import StoreError
 

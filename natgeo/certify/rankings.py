@@ -78,7 +78,8 @@ class Rankings:
         """Share of all pairs that is certified under the threat, [M]; 0 if no pairs.
 
         Exact over all N (N - 1) / 2 pairs, and a proven lower bound: a pair is missed
-        only if its cosine lies within rounding (about a millionth) of the threshold.
+        only if its cosine lies within rounding of the threshold (about a millionth of
+        it; more where Q is so ill-conditioned that the whitening errors dominate).
         """
         return self._fractions([self.threat.kappa(self.proof)])[:, 0]
 

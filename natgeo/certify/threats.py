@@ -167,7 +167,19 @@ class Delete:
 
 
 @dataclass(frozen=True)
-class Add:
+class _NewPoints:
+    """A number of new examples, and the bound of their natural norms."""
+
+    points: int
+    support: float
+
+    def __post_init__(self) -> None:
+        checks.count("points", self.points, low=0)
+        object.__setattr__(self, "support", checks.nonnegative("support", self.support))
+
+
+@dataclass(frozen=True)
+class Add(_NewPoints):
     """Any `points` examples are added.
 
         chi = 1 + a,  a = points R^2 / N,      kappa = a / (2 + a)
@@ -179,13 +191,6 @@ class Add:
         points: how many examples may be added.
         support: R, an assumption: no new example has a larger natural norm.
     """
-
-    points: int
-    support: float
-
-    def __post_init__(self) -> None:
-        checks.count("points", self.points, low=0)
-        object.__setattr__(self, "support", checks.nonnegative("support", self.support))
 
     def kappa(self, proof: Proof) -> float:
         """A / (2 + a), rounded up."""
@@ -201,7 +206,7 @@ class Add:
 
 
 @dataclass(frozen=True)
-class Replace:
+class Replace(_NewPoints):
     """Any `points` training examples are replaced by others.
 
         chi = (1 + a) / (1 - h),      kappa = (a + h) / (2 + a - h)
@@ -212,13 +217,6 @@ class Replace:
         points: how many examples may be replaced.
         support: R, an assumption: no new example has a larger natural norm.
     """
-
-    points: int
-    support: float
-
-    def __post_init__(self) -> None:
-        checks.count("points", self.points, low=0)
-        object.__setattr__(self, "support", checks.nonnegative("support", self.support))
 
     def kappa(self, proof: Proof) -> float:
         """(a + h) / (2 + a - h), rounded up; infinite if h >= 1."""
