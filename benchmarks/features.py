@@ -71,9 +71,13 @@ def table(rows: list[dict[str, Any]]) -> str:
                 continue
             ours = found["natgeo"]
             cells = [f"{ours:,.0f}", f"{found['none']:,.0f}"]
-            cells += [f"{found[p]:,.0f} ({ours / found[p]:,.0f}x)" for p in PEERS]
+            cells += [f"{found[p]:,.0f} ({_times(ours / found[p])})" for p in PEERS]
             lines.append(f"| {model} | {width} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}x" if ratio >= 10 else f"{ratio:.1f}x"
 
 
 def _in_own_process(*case: Any) -> dict[str, Any]:
