@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -24,7 +25,15 @@ def test_quick_run_prints_checked_rows(module, monkeypatch, capsys):
         assert row["baseline"]
 
 
+@pytest.fixture
+def usual_promotion():
+    """Optax does not promise strict promotion; a user's process does not ask for it."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("usual_promotion")
 def test_digits_certify_far_more_than_the_first_order_bound(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
     digits.main()
@@ -36,6 +45,7 @@ def test_digits_certify_far_more_than_the_first_order_bound(monkeypatch, capsys)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("usual_promotion")
 def test_the_default_projection_is_as_faithful_as_a_dense_one(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
     fidelity.main()
