@@ -46,8 +46,8 @@ def rankings_in_words(rankings: Rankings) -> str:
     if math.isinf(rankings.threat.kappa(rankings.proof)):
         return (
             f"{_data(rankings.proof)}: nothing is certified. This theorem cannot "
-            f"certify any order under {rankings.threat.describe()}; choose a radius "
-            f"below 1."
+            f"certify any order under {rankings.threat.describe()}; choose a smaller "
+            f"one, with assumptions that the stored features satisfy."
         )
     return (
         f"{_data(rankings.proof)}: a certified pair keeps its order, a certified rank "

@@ -108,8 +108,8 @@ class Wasserstein1:
 
     Args:
         eps: radius, in natural units.
-        support: R, an assumption about every distribution in the ball, the stored one
-            included: no natural norm exceeds it.
+        support: R, an assumption about every distribution in the ball: no natural norm
+            exceeds it. The stored features must satisfy it, rounding included.
     """
 
     eps: float
@@ -121,8 +121,13 @@ class Wasserstein1:
             object.__setattr__(self, name, value)
 
     def kappa(self, proof: Proof | None = None) -> float:
-        """R eps / (1 - R eps), rounded up; infinite once 2 R eps reaches 1."""
-        del proof
+        """R eps / (1 - R eps), rounded up; infinite once 2 R eps reaches 1.
+
+        Infinite too if the stored features are not proven to lie inside R: the proof
+        needs both ends of a transport there.
+        """
+        if proof is not None and not _longest(proof) <= self.support:
+            return math.inf
         reach = Fraction(self.support) * Fraction(self.eps)
         return _up(reach / (1 - reach)) if 2 * reach < 1 else math.inf
 
@@ -236,6 +241,14 @@ def _up(value: Fraction) -> float:
     """The smallest double that is not below a rational."""
     rounded = float(value)
     return rounded if rounded >= value else float(np.nextafter(rounded, np.inf))
+
+
+def _longest(proof: Proof) -> float:
+    """Upper bound of the largest natural norm of the stored features."""
+    if not proof.holds:
+        return math.inf
+    stretch = upward(1 / (1 - proof.eta))
+    return float(upward(np.max(proof.train.true_norms) * np.sqrt(stretch)))
 
 
 def _removed(proof: Proof, points: int) -> Fraction:

@@ -72,7 +72,7 @@ def decide(proof: Proof, statement: Statement, threat: Threat) -> Verdict:
         reason = ""
     elif not reason:
         reason = (
-            "a radius of 1 or more cannot be certified by this theorem"
+            _beyond(threat)
             if math.isinf(kappa)
             else f"no proof found at this radius; proven up to "
             f"{at_least(Wasserstein2.radius(cosine))}"
@@ -85,6 +85,16 @@ def decide(proof: Proof, statement: Statement, threat: Threat) -> Verdict:
         threat=threat.describe(),
         reason=reason,
         eta=proof.eta,
+    )
+
+
+def _beyond(threat: Threat) -> str:
+    """Why an infinite kappa certifies nothing."""
+    if isinstance(threat, Wasserstein2):
+        return "a radius of 1 or more cannot be certified by this theorem"
+    return (
+        "this threat is beyond its theorem: it is too large, or the stored features "
+        "do not satisfy what it assumes"
     )
 
 

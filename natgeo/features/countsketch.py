@@ -22,14 +22,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from natgeo.features.seeded import Seeded, path_key
-from natgeo.types import Array, Params
+from natgeo.features.seeded import Factored, path_key
+from natgeo.types import Array
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
 @dataclass(frozen=True)
-class CountSketch(Seeded):
+class CountSketch(Factored):
     """Sparse projection with one non-zero per parameter and product hashes.
 
     As faithful as a dense projection on real gradients, at a cost that hardly grows
@@ -42,15 +42,6 @@ class CountSketch(Seeded):
 
     dim: int
     seed: int = 0
-
-    def project(self, gradients: Params) -> Array:
-        """Maps formed gradients, a pytree of [B, ...], to features [B, K]."""
-        leaves = jax.tree_util.tree_leaves_with_path(gradients)
-        shapes = {jax.tree_util.keystr(p): leaf.shape[1:] for p, leaf in leaves}
-        sketch = self.sketch(shapes)
-        for number, (_, leaf) in enumerate(leaves):
-            sketch.add_formed(number, leaf)
-        return sketch.total()
 
     def sketch(self, shapes: Mapping[str, tuple[int, ...]]) -> Sketch:
         """An empty sketch of a batch of gradients.

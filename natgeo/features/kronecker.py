@@ -15,15 +15,15 @@ import jax
 import jax.numpy as jnp
 
 from natgeo.features.countsketch import Sketch, matrix_shape
-from natgeo.features.seeded import Seeded, path_key
-from natgeo.types import Array, Params
+from natgeo.features.seeded import Factored, path_key
+from natgeo.types import Array
 
 _WORD = 32  # signs in one random word
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
 @dataclass(frozen=True)
-class Kronecker(Seeded):
+class Kronecker(Factored):
     """Two-sided projection of every parameter matrix, layer by layer.
 
     A matrix with gradient G [R, C] owns w of the K coordinates:
@@ -53,16 +53,6 @@ class Kronecker(Seeded):
 
     dim: int
     seed: int = 0
-
-    def project(self, gradients: Params) -> Array:
-        """Maps formed gradients, a pytree of [B, ...], to features [B, K]."""
-        leaves = jax.tree_util.tree_leaves_with_path(gradients)
-        sketch = self.sketch(
-            {jax.tree_util.keystr(path): leaf.shape[1:] for path, leaf in leaves}
-        )
-        for number, (_, leaf) in enumerate(leaves):
-            sketch.add_formed(number, leaf)
-        return sketch.total()
 
     def sketch(self, shapes: Mapping[str, tuple[int, ...]]) -> KroneckerSketch:
         """An empty projection of a batch of gradients.

@@ -47,6 +47,24 @@ class Seeded:
         raise TypeError(f"{type(self).__name__} does not say how to project")
 
 
+class Factored(Seeded):
+    """Shared by the projectors that also take gradients as factors, by `sketch`."""
+
+    def sketch(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+        """An empty sketch of a batch of gradients of these shapes, by path."""
+        raise TypeError(f"{type(self).__name__} does not say how to sketch")
+
+    def project(self, gradients: Params) -> Array:
+        """Maps formed gradients, a pytree of [B, ...], to features [B, K]."""
+        leaves = jax.tree_util.tree_leaves_with_path(gradients)
+        sketch = self.sketch(
+            {jax.tree_util.keystr(path): leaf.shape[1:] for path, leaf in leaves}
+        )
+        for number, (_, leaf) in enumerate(leaves):
+            sketch.add_formed(number, leaf)
+        return sketch.total()
+
+
 def rows_by_path(gradients: Params) -> Iterator[tuple[str, Array]]:
     """The path and the gradients, [B, P], of each leaf of a pytree of [B, ...]."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):

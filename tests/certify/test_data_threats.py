@@ -162,6 +162,20 @@ def test_threats_beyond_reach_certify_nothing(problem):
         assert certified_pairs(problem, threat)[0] == []
 
 
+def test_a_support_that_the_data_leave_certifies_nothing(problem):
+    _, target, geometry, proof = problem
+    longest = np.linalg.norm(geometry.natural, axis=1).max()
+    for support, finite in ((0.99 * longest, False), (1.0001 * longest, True)):
+        threat = Wasserstein1(1e-6, support)
+        assert np.isfinite(threat.kappa(proof)) == finite
+        assert bool(certified_pairs(problem, threat)[0]) == finite
+    false = Wasserstein1(1e-6, 0.99 * longest)
+    verdict = decide(proof, pair(geometry, target, target=0, above=0, below=1), false)
+    other = decide(proof, pair(geometry, target, target=0, above=1, below=0), false)
+    assert "undecided" == verdict.status == other.status
+    assert any("do not satisfy" in v.reason for v in (verdict, other))
+
+
 def test_more_threat_is_more_kappa(problem):
     _, _, _, proof = problem
     for kind in (Delete, lambda r: Add(r, 1.0), lambda r: Replace(r, 1.0)):
