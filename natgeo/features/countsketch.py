@@ -9,7 +9,9 @@ so that two computations give the same numbers. Where the gradient is formed, ea
 is a contiguous slice, added at a shifted place. Where it is a sum over T positions of
 outer products a (x) g, its sketch is the sum of the circular convolutions of the
 CountSketch of a with the signed g (TensorSketch; Pham and Pagh, KDD 2013), and the
-gradient is never formed.
+gradient is never formed. Here j runs along the longer side of the matrix, so that few
+long slices are added, unless that side is longer than K: entries K apart would always
+meet.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from natgeo.features.seeded import Factored, path_key
+from natgeo.features.seeded import Factored, matrix_shape, path_key
 from natgeo.types import Array
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -66,12 +68,18 @@ class Sketch:
         self, dim: int, keys: Sequence[Array], shapes: Sequence[tuple[int, ...]]
     ):
         self._dim, self._keys = dim, keys
-        self._shapes = [matrix_shape(shape) for shape in shapes]
+        shapes = [matrix_shape(shape) for shape in shapes]
+        self._turned = [runs_down(rows, columns, dim) for rows, columns in shapes]
+        self._shapes = [
+            shape[::-1] if turned else shape
+            for shape, turned in zip(shapes, self._turned, strict=True)
+        ]
         # Rows are added at shifted places without wrapping; what overhangs K is folded
         # back once, at the end.
         self._overhang = min(dim, max(columns for _, columns in self._shapes))
         self._direct: Array | None = None  # [K + overhang, B]
         self._spectrum: Array | None = None  # [B, K // 2 + 1]
+        self._scattered: Array | None = None  # [B, K]
 
     def add_formed(self, leaf: int, gradient: Array) -> None:
         """Adds the formed gradients of a leaf, [B, ...]."""
@@ -80,8 +88,12 @@ class Sketch:
                 size = (self._dim + self._overhang, gradient.shape[0])
                 self._direct = jnp.zeros(size, gradient.dtype)
             return
-        matrix = gradient.reshape(-1, *self._shapes[leaf])
-        self._add_matrix(leaf, jnp.transpose(matrix, (1, 2, 0)))
+        rows, columns = self._shapes[leaf]
+        if self._turned[leaf]:
+            matrix = gradient.reshape(-1, columns, rows)
+            return self._add_matrix(leaf, jnp.transpose(matrix, (2, 1, 0)))
+        matrix = gradient.reshape(-1, rows, columns)
+        return self._add_matrix(leaf, jnp.transpose(matrix, (1, 2, 0)))
 
     def add_product(self, leaf: int, by_column: bool, a: Array, g: Array) -> None:
         """Adds the gradients sum_t a_t (x) g_t of a leaf, by the cheaper route.
@@ -94,7 +106,7 @@ class Sketch:
         """
         if 0 in self._shapes[leaf]:
             return self.add_formed(leaf, a[:, 0, :0])
-        left, right = (g, a) if by_column else (a, g)
+        left, right = (g, a) if by_column != self._turned[leaf] else (a, g)
         positions = left.shape[1]
         if convolution_is_cheaper(positions, *self._shapes[leaf], self._dim):
             spectrum = self._hashes(leaf, left).convolve(left, right)
@@ -108,15 +120,34 @@ class Sketch:
             formed = jnp.einsum("btr,btc->rcb", left, right, precision=HIGHEST)
             self._add_matrix(leaf, formed)
 
+    def add_rows(self, leaf: int, rows: Array, g: Array) -> None:
+        """Adds gradients that have T of the rows of a leaf and are zero elsewhere.
+
+        Args:
+            leaf: number of the leaf.
+            rows: which rows, [B, T]; the same row may come several times.
+            g: gradients of those rows, [B, T, C].
+        """
+        batch = g.shape[0]
+        places, signed = self._hashes(leaf, g).placed(rows, g, self._turned[leaf])
+        # One flat sum: example b owns the places from b * K on.
+        own = jnp.arange(batch, dtype=places.dtype) * self._dim
+        flat = (places + own[:, None, None]).reshape(-1)
+        added = jax.ops.segment_sum(
+            signed.reshape(-1), flat, num_segments=batch * self._dim
+        ).reshape(batch, self._dim)
+        old = self._scattered
+        self._scattered = added if old is None else old + added
+
     def total(self) -> Array:
         """The features, [B, K]."""
-        parts = []
+        parts = [] if self._scattered is None else [self._scattered]
         if self._direct is not None:
             over = self._direct[self._dim :]
             parts.append(self._direct[: self._dim].at[: self._overhang].add(over).T)
         if self._spectrum is not None:
             parts.append(jnp.fft.irfft(self._spectrum, n=self._dim, axis=1))
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        return sum(parts[1:], start=parts[0])
 
     def _hashes(self, leaf: int, like: Array) -> _Hashes:
         return _Hashes(self._keys[leaf], *self._shapes[leaf], self._dim, like.dtype)
@@ -157,14 +188,13 @@ class Sketch:
         self._direct = jax.lax.platform_dependent(total, cpu=loop, default=scatter)
 
 
-def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
-    """The rows and columns of a leaf: all axes but the last, and the last.
+def runs_down(rows: int, columns: int, dim: int) -> bool:
+    """Whether contiguous slices run along the rows' axis of a matrix.
 
-    Vectors and scalars are one column, so that each entry has a hash of its own.
+    They run along its longer side, or along the shorter if that is longer than K.
     """
-    if len(shape) < 2:
-        return math.prod(shape), 1
-    return math.prod(shape[:-1]), shape[-1]
+    longer = rows > columns
+    return longer if max(rows, columns) <= dim else not longer and rows != columns
 
 
 def convolution_is_cheaper(positions: int, rows: int, columns: int, dim: int) -> bool:
@@ -199,6 +229,23 @@ class _Hashes:
         """Factors of outer products with their signs, [R, B] and folded [C, B]."""
         signed = _fold(right * self._column_signs[:, None], self._dim, axis=0)
         return left * self._row_signs[:, None], signed
+
+    def placed(self, rows: Array, g: Array, turned: bool) -> tuple[Array, Array]:
+        """Where each entry of some rows goes, [B, T, C], and its signed value.
+
+        Args:
+            rows: numbers of the rows of the leaf, [B, T].
+            g: their entries, [B, T, C].
+            turned: whether the leaf's rows are the columns here.
+        """
+        if turned:
+            places = rows[:, :, None] + self.shifts[None, None, :]
+            signs = self._column_signs[rows][:, :, None] * self._row_signs[None, None]
+        else:
+            columns = jnp.arange(g.shape[2], dtype=jnp.int32)
+            places = self.shifts[rows][:, :, None] + columns[None, None, :]
+            signs = self._row_signs[rows][:, :, None] * self._column_signs[None, None]
+        return places % self._dim, g * signs
 
     def convolve(self, left: Array, right: Array) -> Array:
         """Spectrum of the sketch of sum_t left_t (x) right_t, [B, K // 2 + 1].

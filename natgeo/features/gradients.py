@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from natgeo.errors import ArgumentError, DataError
-from natgeo.features.taps import find_products
+from natgeo.features.seeded import at_least_float32
+from natgeo.features.taps import find_uses
 from natgeo.features.tasks import Task
 from natgeo.types import Array, Example, Params, Projector
 
@@ -112,7 +113,7 @@ def _formed_features(
 ) -> tuple[Array, Array]:
     one = jax.value_and_grad(output)
     value, gradient = jax.vmap(one, in_axes=(None, 0))(params, batch)
-    return value, projector.project(jax.tree.map(_at_least_float32, gradient))
+    return value, projector.project(jax.tree.map(at_least_float32, gradient))
 
 
 def _factored_features(
@@ -121,7 +122,7 @@ def _factored_features(
     # Traced on an example of the batch, not on shapes: a shape does not say that it
     # varies over devices.
     example = jax.tree.map(lambda leaf: leaf[0], batch)
-    tapped = find_products(output, params, example)
+    tapped = find_uses(output, params, example)
     value, formed, factors = jax.vmap(tapped.gradients, in_axes=(None, 0))(
         params, batch
     )
@@ -130,10 +131,9 @@ def _factored_features(
         {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
     )
     for number, gradient in formed.items():
-        sketch.add_formed(number, _at_least_float32(gradient))
-    for order, product in tapped.products.items():
-        a, g = (_at_least_float32(factor) for factor in factors[order])
-        sketch.add_product(product.leaf, product.by_column, a, g)
+        sketch.add_formed(number, at_least_float32(gradient))
+    for order, use in tapped.uses.items():
+        use.add_to(sketch, *factors[order])
     return value, sketch.total()
 
 
@@ -235,8 +235,3 @@ def params_digest(params: Params) -> str:
         sha.update(head.encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
-
-
-def _at_least_float32(leaf: Array) -> Array:
-    # NumPy's rule: jnp.promote_types refuses under strict promotion.
-    return leaf.astype(np.promote_types(leaf.dtype, np.float32))

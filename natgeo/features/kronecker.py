@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from natgeo.features.countsketch import Sketch, matrix_shape
-from natgeo.features.seeded import Factored, path_key
+from natgeo.features.countsketch import Sketch
+from natgeo.features.seeded import Factored, matrix_shape, path_key
 from natgeo.types import Array
 
 _WORD = 32  # signs in one random word
@@ -111,6 +111,22 @@ class KroneckerSketch:
         rows = jnp.einsum("btr,rk->btk", rows, left, precision=HIGHEST)
         columns = jnp.einsum("btc,cl->btl", columns, right, precision=HIGHEST)
         self._add(leaf, jnp.einsum("btk,btl->bkl", rows, columns, precision=HIGHEST))
+
+    def add_rows(self, leaf: int, rows: Array, g: Array) -> None:
+        """Adds gradients that have T of the rows of a leaf and are zero elsewhere.
+
+        Args:
+            leaf: number of the leaf.
+            rows: which rows, [B, T]; the same row may come several times.
+            g: gradients of those rows, [B, T, C].
+        """
+        if not self._widths[leaf]:
+            assert self._shared is not None
+            return self._shared.add_rows(self._place[leaf], rows, g)
+        left, right = self._signs(leaf, g)
+        columns = jnp.einsum("btc,cl->btl", g, right, precision=HIGHEST)
+        grid = jnp.einsum("btk,btl->bkl", left[rows], columns, precision=HIGHEST)
+        self._add(leaf, grid)
 
     def total(self) -> Array:
         """The features, [B, K]: the leaves in tree order, then what they share."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from natgeo import checks
 from natgeo.errors import ArgumentError
@@ -65,6 +67,25 @@ class Factored(Seeded):
         return sketch.total()
 
 
+def row_axes(shape: Sequence[int]) -> int:
+    """How many leading axes of a leaf are its rows; the others are its columns.
+
+    The split that makes the matrix as square as it can be: the rows of an attention
+    projection [features, heads, size] are its features. Vectors are one column, so that
+    each entry is a row of its own.
+    """
+    if len(shape) < 2:
+        return len(shape)
+    splits = range(len(shape) - 1, 0, -1)
+    return min(splits, key=lambda s: max(math.prod(shape[:s]), math.prod(shape[s:])))
+
+
+def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
+    """The rows and columns of a leaf, see `row_axes`."""
+    axes = row_axes(shape)
+    return math.prod(shape[:axes]), math.prod(shape[axes:])
+
+
 def rows_by_path(gradients: Params) -> Iterator[tuple[str, Array]]:
     """The path and the gradients, [B, P], of each leaf of a pytree of [B, ...]."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
@@ -76,3 +97,9 @@ def path_key(seed: int, path: str) -> Array:
     # The generator is named, so that the user's default cannot change the features.
     word = int.from_bytes(hashlib.sha256(path.encode()).digest()[:4], "little")
     return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), word)
+
+
+def at_least_float32(leaf: Array) -> Array:
+    """Half-precision gradients are summed in float32."""
+    # NumPy's rule: jnp.promote_types refuses under strict promotion.
+    return leaf.astype(np.promote_types(leaf.dtype, np.float32))

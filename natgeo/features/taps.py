@@ -1,16 +1,17 @@
-"""Products with a parameter, where a per-example gradient need not be formed.
+"""Where a program uses a parameter so that its gradient has a known structure.
 
 If a model multiplies activations a [T, d_in] with a parameter matrix W, the gradient of
 its output f in W is a^T g with g = df/d(a W), [T, d_out]. This module finds those
 products in the traced program, whichever framework wrote it, and evaluates the program
-with a zero *tap* added to each product: differentiating in the taps hands out g, and a
-is recorded on the way. Parameters used in any other way keep their ordinary gradient,
-and so do the bodies of loops, conditionals and custom derivatives.
+with a zero *tap* added to each: differentiating in the taps hands out g, and a is
+recorded on the way. Lookups of rows (embeddings) hand out the rows' numbers and
+gradients, and convolutions a gradient made of patches. Parameters used in any other way
+keep their ordinary gradient, and so do the bodies of loops, conditionals and custom
+derivatives.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,183 +20,139 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
+from natgeo.features.convolutions import Convolution, as_convolution
+from natgeo.features.products import Lookup, Product, View, as_lookup, as_product
 from natgeo.types import Array, Example, Params
 
+Use = Product | Lookup | Convolution
 _INLINED = ("jit", "pjit")  # the call primitive, by its names in the supported JAX
-
-
-@dataclass(frozen=True)
-class Product:
-    """One product of an activation with a parameter leaf, seen as a matrix.
-
-    All axes of the leaf but the last are its rows, the last is its columns.
-
-    Attributes:
-        leaf: position of the parameter among the leaves of the tree.
-        by_column: whether activations meet the columns (a W^T) and not the rows (a W).
-        contracted: axes of the activation, in the order of the leaf's axes.
-        leaf_first: whether the parameter is the left operand.
-        shape: shape of the product.
-        dtype: dtype of the product.
-    """
-
-    leaf: int
-    by_column: bool
-    contracted: tuple[int, ...]
-    leaf_first: bool
-    shape: tuple[int, ...]
-    dtype: Any
-
-    def matrices(self, activation: Array, gradient: Array) -> tuple[Array, Array]:
-        """The activation as [T, a] and the gradient of the product as [T, g]."""
-        ends = tuple(range(-len(self.contracted), 0))
-        a = jnp.moveaxis(activation, self.contracted, ends)
-        free = a.ndim - len(self.contracted)
-        positions = math.prod(a.shape[:free])
-        g = gradient
-        if self.leaf_first:
-            g = jnp.moveaxis(g, tuple(range(g.ndim - free, g.ndim)), tuple(range(free)))
-        return a.reshape(positions, -1), g.reshape(positions, -1)
+_TAPPED: dict[str, Callable[[Any, Sequence[View | None]], Use | None]] = {
+    "dot_general": as_product,
+    "gather": as_lookup,
+    "conv_general_dilated": as_convolution,
+}
 
 
 @dataclass(frozen=True)
 class Tapped:
-    """A traced scalar function f(params, example) and the products found in it.
+    """A traced scalar function f(params, example) and the structured uses found in it.
 
     Attributes:
-        products: order of the product in the program -> product.
-        leaves: the leaves all of whose uses are products.
+        uses: order of the use in the program -> use.
+        leaves: the leaves all of whose uses are tapped.
     """
 
-    products: dict[int, Product]
+    uses: dict[int, Use]
     leaves: frozenset[int]
     _program: Any
 
     def gradients(
         self, params: Params, example: Example
-    ) -> tuple[Array, dict[int, Array], dict[int, tuple[Array, Array]]]:
+    ) -> tuple[Array, dict[int, Array], dict[int, tuple[Array, ...]]]:
         """The value of f, its ordinary gradients, and the factors of the others.
 
         Returns:
             The value; the gradients of the leaves that are not tapped, by leaf; and the
-            factors `(a [T, .], g [T, .])` of each product, by its order.
+            `factors` of each use, by its order.
         """
         every, inputs = jax.tree.leaves(params), jax.tree.leaves(example)
         formed = {i: leaf for i, leaf in enumerate(every) if i not in self.leaves}
         # Zeros made from a parameter, so that under shard_map they vary over devices
         # as it does: gradients in a replicated tap would be summed over the mesh.
         taps = {
-            o: jnp.broadcast_to((every[p.leaf].ravel()[0] * 0).astype(p.dtype), p.shape)
-            for o, p in self.products.items()
+            o: jnp.broadcast_to((every[u.leaf].ravel()[0] * 0).astype(u.dtype), u.shape)
+            for o, u in self.uses.items()
         }
 
         def value(formed: dict[int, Array], taps: dict[int, Array]) -> Any:
-            activations: dict[int, Array] = {}
+            recorded: dict[int, Sequence[Array]] = {}
 
             def visit(order: int, operands: Sequence[Array], out: Array) -> Array:
                 if order not in taps:
                     return out
-                activations[order] = operands[
-                    1 if self.products[order].leaf_first else 0
+                recorded[order] = [
+                    operand
+                    for place, operand in enumerate(operands)
+                    if place != self.uses[order].place
                 ]
                 return out + taps[order]
 
             arguments = [formed.get(i, leaf) for i, leaf in enumerate(every)] + inputs
             (out,) = _evaluate(self._program, arguments, _counted(visit))
-            return out, activations
+            return out, recorded
 
-        (out, activations), (gradients, slopes) = jax.value_and_grad(
+        (out, recorded), (gradients, slopes) = jax.value_and_grad(
             value, argnums=(0, 1), has_aux=True
         )(formed, taps)
         factors = {
-            o: p.matrices(activations[o], slopes[o]) for o, p in self.products.items()
+            o: use.factors(recorded[o][0], slopes[o]) for o, use in self.uses.items()
         }
         return out, gradients, factors
 
 
-def find_products(
+def find_uses(
     function: Callable[[Params, Example], Array], params: Params, example: Example
 ) -> Tapped:
-    """Traces f(params, example) -> scalar and finds its products with parameters.
+    """Traces f(params, example) -> scalar and finds the structured uses of parameters.
 
     Args:
         function: the scalar function.
         params: pytree of parameters (or of their shapes).
         example: one example (or its shapes), without a batch axis.
     """
-    count = len(jax.tree.leaves(params))
+    leaves = jax.tree.leaves(params)
     program = jax.make_jaxpr(function)(params, example)
-    found: dict[int, Product | None] = {}
+    found: dict[int, Use | None] = {}
     other: set[int] = set()
-    names = [i if i < count else None for i in range(len(program.jaxpr.invars))]
-    outputs = _search(program.jaxpr, names, found, other, iter(range(10**9)))
-    other.update(name for name in outputs if name is not None)
-    used = {product.leaf for product in found.values() if product is not None}
-    leaves = frozenset(used - other)
-    products = {o: p for o, p in found.items() if p is not None and p.leaf in leaves}
-    return Tapped(products, leaves, program)
+    views: list[View | None] = [None] * len(program.jaxpr.invars)
+    for number, leaf in enumerate(leaves):
+        views[number] = View(number, tuple(leaf.shape), tuple(range(len(leaf.shape))))
+    outputs = _search(program.jaxpr, views, found, other, iter(range(10**9)))
+    other.update(view.leaf for view in outputs if view is not None)
+    used = {use.leaf for use in found.values() if use is not None}
+    tapped = frozenset(used - other)
+    uses = {o: u for o, u in found.items() if u is not None and u.leaf in tapped}
+    return Tapped(uses, tapped, program)
 
 
 def _search(
     jaxpr: Any,
-    names: Sequence[int | None],
-    found: dict[int, Product | None],
+    views: Sequence[View | None],
+    found: dict[int, Use | None],
     other: set[int],
     orders: Iterator[int],
-) -> list[int | None]:
-    """Follows parameter leaves by name through a program to its outputs."""
-    known = {var: name for var, name in zip(jaxpr.invars, names, strict=True)}
+) -> list[View | None]:
+    """Follows the parameter leaves through a program to its outputs."""
+    known = {var: view for var, view in zip(jaxpr.invars, views, strict=True)}
 
-    def name_of(atom: Any) -> int | None:
+    def view_of(atom: Any) -> View | None:
         return None if isinstance(atom, Literal) else known.get(atom)
 
     for eqn in jaxpr.eqns:
-        inputs = [name_of(atom) for atom in eqn.invars]
-        if eqn.primitive.name in _INLINED:
+        inputs = [view_of(atom) for atom in eqn.invars]
+        name = eqn.primitive.name
+        if name in _INLINED:
             inner = eqn.params["jaxpr"].jaxpr
             outputs = _search(inner, inputs, found, other, orders)
             known.update(zip(eqn.outvars, outputs, strict=True))
             continue
-        if eqn.primitive.name == "dot_general":
+        if name in _TAPPED:
             order = next(orders)
-            found[order] = _as_product(eqn, inputs)
+            found[order] = _TAPPED[name](eqn, inputs)
             if found[order] is not None:
                 continue
-        other.update(name for name in inputs if name is not None)
-    return [name_of(atom) for atom in jaxpr.outvars]
-
-
-def _as_product(eqn: Any, inputs: Sequence[int | None]) -> Product | None:
-    """The product that a `dot_general` is, if one operand is a leaf as a matrix."""
-    if (inputs[0] is None) == (inputs[1] is None):
-        return None
-    place = 0 if inputs[0] is not None else 1
-    contracting, batch = eqn.params["dimension_numbers"]
-    rank = len(eqn.invars[place].aval.shape)
-    if any(batch) or rank < 2:
-        return None
-    pairs = sorted(zip(contracting[place], contracting[1 - place], strict=True))
-    axes = [axis for axis, _ in pairs]
-    rows, columns = list(range(rank - 1)), [rank - 1]
-    if axes not in (rows, columns):
-        return None
-    leaf = inputs[place]
-    assert leaf is not None
-    (out,) = eqn.outvars
-    return Product(
-        leaf=leaf,
-        by_column=axes == columns,
-        contracted=tuple(axis for _, axis in pairs),
-        leaf_first=place == 0,
-        shape=tuple(out.aval.shape),
-        dtype=out.aval.dtype,
-    )
+        seen = inputs[0].through(eqn) if inputs and inputs[0] is not None else None
+        if seen is not None:
+            known[eqn.outvars[0]] = seen
+            continue
+        other.update(view.leaf for view in inputs if view is not None)
+    return [view_of(atom) for atom in jaxpr.outvars]
 
 
 def _counted(
     visit: Callable[[int, Any, Array], Array],
 ) -> Callable[[Any, Array], Array]:
-    """`visit` with the order of the product in the program filled in."""
+    """`visit` with the order of the use in the program filled in."""
     orders = iter(range(10**9))
     return lambda operands, out: visit(next(orders), operands, out)
 
@@ -203,9 +160,9 @@ def _counted(
 def _evaluate(
     program: Any, arguments: Sequence[Array], visit: Callable[[Any, Array], Array]
 ) -> list[Array]:
-    """Runs a closed program, passing every product through `visit(operands, out)`.
+    """Runs a closed program, passing what can be tapped through `visit(operands, out)`.
 
-    The order of the products is that of `_search`: both inline the same calls.
+    The order of the visits is that of `_search`: both inline the same calls.
     """
     jaxpr = program.jaxpr
     values = dict(zip(jaxpr.constvars, program.consts, strict=True))
@@ -223,7 +180,7 @@ def _evaluate(
             functions, options = ((), options) if type(options) is dict else options
             out = eqn.primitive.bind(*functions, *operands, **options)
             out = list(out) if eqn.primitive.multiple_results else [out]
-        if eqn.primitive.name == "dot_general":
+        if eqn.primitive.name in _TAPPED:
             out = [visit(operands, out[0])]
         values.update(zip(eqn.outvars, out, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

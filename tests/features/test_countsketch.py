@@ -9,9 +9,9 @@ import pytest
 
 import natgeo as ng
 from natgeo.features import countsketch
-from natgeo.features.countsketch import CountSketch, matrix_shape
+from natgeo.features.countsketch import CountSketch
 from natgeo.features.projectors import Rademacher
-from natgeo.features.seeded import path_key
+from natgeo.features.seeded import matrix_shape, path_key
 
 # T, R, C, K: wide, tall, wider than K, one row, one column, K of one
 SIZES = {
@@ -27,6 +27,9 @@ SIZES = {
 
 def by_definition(key, matrix, dim):
     """sum over entries of sign * value at coordinate, one at a time, float64."""
+    longer, shorter = max(matrix.shape[1:]), min(matrix.shape[1:])
+    if matrix.shape[2] != (longer if longer <= dim else shorter):
+        matrix = matrix.transpose(0, 2, 1)  # slices run along the last axis
     rows, columns = matrix.shape[1:]
     bits = np.asarray(jax.random.bits(jax.random.fold_in(key, 0), (rows,), jnp.uint32))
     more = np.asarray(

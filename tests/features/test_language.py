@@ -14,7 +14,7 @@ from natgeo.features import tasks
 from natgeo.features.countsketch import CountSketch
 from natgeo.features.gradients import feature_step
 from natgeo.features.projectors import Identity
-from natgeo.features.taps import find_products
+from natgeo.features.taps import find_uses
 
 VOCABULARY = 7
 LENGTH = 5
@@ -271,7 +271,7 @@ def test_per_token_features_sum_to_those_of_the_sequence_by_both_routes(transfor
     single = tasks.language_model(apply, output="loss", per_token=True)
     projector = CountSketch(64)
 
-    assert len(find_products(whole.output, params, tokens[0]).leaves) == 2
+    assert len(find_uses(whole.output, params, tokens[0]).leaves) == 2
     together = jax.jit(feature_step(whole, projector))(params, tokens)
     step = jax.jit(feature_step(single, projector, form=True))
     positions = np.tile(np.arange(1, LENGTH, dtype=np.int32), 2)
