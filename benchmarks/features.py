@@ -1,13 +1,16 @@
-"""Projected gradients against traker, dattri and plain torch, in one run.
+"""Projected gradients against other libraries and plain torch, in one run.
 
-Each contender featurizes the same model on the same data at the same width, in a
-process of its own, with its best batch size of those tried; the row gives samples per
-CPU second after a warm-up. `none` is the same JAX gradients with no projection at all.
-Before it is timed, each contender's features must reproduce the inner products of its
-own gradients as well as a random projection of that width can.
+Each contender featurizes the same model on the same data, in a process of its own, on
+one thread and on two, with the batch size that was best of those tried at the middle
+width. `none` is the same JAX gradients with no projection at all. Before it is timed, a
+contender's features must reproduce the inner products of its own gradients as well as a
+random projection of that kind and width can. Contenders named kronecker project each
+layer from two sides, which is faster and less faithful (`benchmarks.fidelity`): compare
+them with one another.
 
 Run `make bench-features`, or `python -m benchmarks.features` where the extra `peers` is
-installed; `--quick` runs natgeo alone on toy sizes, `--keep` stores the rows.
+installed. `--only NAME`, which can be repeated, keeps the models and the contenders of
+these names; `--quick` runs natgeo alone on toy sizes; `--keep` stores the rows.
 """
 
 from __future__ import annotations
@@ -16,238 +19,189 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks import models
+from benchmarks.contenders import OURS, Contender, flops
+from benchmarks.feature_tables import THREADS, WIDTHS, bars, tables
 from benchmarks.harness import is_quick, replace_in_readme, report
 
 RESULTS = Path(__file__).parent / "results"
-OURS, PEERS = ("natgeo", "none"), ("torch", "traker", "dattri")
-CASES = [("mlp", 10_000), ("resnet9", 1_000)]
-WIDTHS = (512, 2048, 4096)
-BATCHES = (32, 64, 256)
+MODELS = ("mlp", "resnet9", "transformer")
+ALL = (*OURS, "torch", "traker", "dattri", "bergson", "bergson-kronecker")
+BATCHES = (8, 32, 128)
+SECONDS = 1.0
+# bergson takes inputs [N, positions, features] only, so no images.
+UNABLE = {("bergson", "resnet9"), ("bergson-kronecker", "resnet9")}
 
 
 def main() -> None:
     if "--one" in sys.argv:
-        return _one(*sys.argv[sys.argv.index("--one") + 1 :][:5])
-    quick, rows = is_quick(), []
-    for model, count in [("mlp", 256)] if quick else CASES:
-        for width in (64,) if quick else WIDTHS:
-            for contender in OURS if quick else (*OURS, *PEERS):
-                # A tenth of the data is long enough for the slower ones.
-                n = count if contender in OURS else count // 10
-                tries = [
-                    _in_own_process(contender, model, width, batch, max(n, batch))
-                    for batch in ((32,) if quick else BATCHES)
-                ]
-                best = max(tries, key=lambda row: row["samples_per_cpu_s"])
-                rows.append(report("features", **best))
+        return _one(*sys.argv[sys.argv.index("--one") + 1 :][:6])
+    quick, only = is_quick(), _only()
+    chosen = [m for m in MODELS if m in only] or (MODELS[:1] if quick else MODELS)
+    contenders = [c for c in ALL if c in only] or (OURS if quick else ALL)
+    widths, batches = ((64,), (32,)) if quick else (WIDTHS, BATCHES)
+    seconds, rows = 0.05 if quick else SECONDS, []
+    for model in chosen:
+        for contender in contenders:
+            if (contender, model) in UNABLE:
+                continue
+            sizes = batches
+            for threads in THREADS[:1] if quick else THREADS:
+                made = _in_own_process(
+                    contender, model, threads, seconds, widths, sizes
+                )
+                rows += [report("features", **row) for row in made]
+                sizes = (made[0]["batch"],)  # two threads take the best of one
+    rows += [report("bars", **row) for row in bars(rows)]
     if "--keep" in sys.argv:
         RESULTS.mkdir(exist_ok=True)
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (RESULTS / "features.jsonl").write_text(lines)
-        replace_in_readme("features", table(rows))
+        replace_in_readme("features", tables(rows))
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The README's table: samples per CPU second, and ratios to natgeo."""
-    lines = ["| model | K | natgeo | no projection | torch | traker | dattri |"]
-    lines.append("|---|---|---|---|---|---|---|")
-    for model, _ in CASES:
-        for width in WIDTHS:
-            found = {
-                row["contender"]: row["samples_per_cpu_s"]
-                for row in rows
-                if (row["model"], row["K"]) == (model, width)
-            }
-            if len(found) < len(OURS) + len(PEERS):
-                continue
-            ours = found["natgeo"]
-            cells = [f"{ours:,.0f}", f"{found['none']:,.0f}"]
-            cells += [f"{found[p]:,.0f} ({_times(ours / found[p])})" for p in PEERS]
-            lines.append(f"| {model} | {width} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def _only() -> set[str]:
+    """The names given with `--only`.
+
+    Raises:
+        SystemExit: for a name that is neither a model nor a contender.
+    """
+    places = [i for i, word in enumerate(sys.argv) if word == "--only"]
+    names = {sys.argv[place + 1] for place in places}
+    known = {*MODELS, *ALL}
+    if unknown := names - known:
+        raise SystemExit(f"--only {sorted(unknown)}: expected some of {sorted(known)}")
+    return names
 
 
-def _times(ratio: float) -> str:
-    return f"{ratio:,.0f}x" if ratio >= 10 else f"{ratio:.1f}x"
-
-
-def _in_own_process(*case: Any) -> dict[str, Any]:
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    xla = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    command = [sys.executable, "-m", "benchmarks.features", "--one", *map(str, case)]
+def _in_own_process(
+    contender: str,
+    model: str,
+    threads: int,
+    seconds: float,
+    widths: Sequence[int],
+    batches: Sequence[int],
+) -> list[dict[str, Any]]:
+    """A row for each width, with the batch size that was best at the middle one."""
+    if contender == "none":
+        widths = (0,)
+    lists = [",".join(map(str, numbers)) for numbers in (widths, batches)]
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    limits = {name: str(threads) for name in names}
+    xla = "--xla_cpu_multi_thread_eigen=false" if threads == 1 else ""
+    words = ["--one", contender, model, str(threads), str(seconds), *lists]
     done = subprocess.run(
-        command,
-        env={**os.environ, **threads, "XLA_FLAGS": xla},
+        [sys.executable, "-m", "benchmarks.features", *words],
+        env={**os.environ, **limits, "XLA_FLAGS": xla},
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise SystemExit(f"{case}: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+        raise SystemExit(f"{words[1:]}: {done.stderr.strip().splitlines()[-1]}")
+    lines = done.stdout.splitlines()
+    return [json.loads(line) for line in lines if line.startswith('{"contender"')]
 
 
-def _one(contender: str, model: str, width: str, batch: str, count: str) -> None:
-    """Checks and times one contender; prints one JSON line."""
-    run = {
-        "natgeo": _natgeo,
-        "none": _no_projection,
-        "torch": _torch,
-        "traker": _traker,
-        "dattri": _dattri,
-    }[contender]
-    n, size = int(count), int(batch)
-    x, y = models.data(model, n)
-    featurize, error = run(model, x[:size], y[:size], int(width))
-    if not error <= 6 / np.sqrt(int(width)):
-        raise SystemExit(f"features are wrong: inner products are off by {error:.3f}")
-    featurize(x[:size], y[:size])
-    wall, cpu = time.perf_counter(), time.process_time()
-    for start in range(0, n - size + 1, size):
-        featurize(x[start : start + size], y[start : start + size])
-    done = n // size * size
-    row = {
-        "contender": contender,
-        "model": model,
-        "K": int(width),
+def _one(
+    contender: str, model: str, threads: str, seconds: str, widths: str, batches: str
+) -> None:
+    """Checks and times one contender; prints a JSON line for each width."""
+    if hasattr(os, "sched_setaffinity"):
+        # XLA makes a thread for every processor that it may run on.
+        allowed = sorted(os.sched_getaffinity(0))[: int(threads)]
+        os.sched_setaffinity(0, allowed)
+    build = OURS.get(contender) or _peer(contender)
+    sizes, dims = ([int(n) for n in text.split(",")] for text in (batches, widths))
+    x, y = models.data(model, 4 * max(sizes))
+    few, found = (x[:32], y[:32]), {}
+    middle = dims[len(dims) // 2]
+    for width in (middle, *(dim for dim in dims if dim != middle)):
+        made = build(model, width, few)
+        if not made.error <= made.allowed:
+            raise SystemExit(
+                f"{contender}, {model}, K = {width}: inner products are off by "
+                f"{made.error:.3f}, more than {made.allowed:.3f}"
+            )
+        tries = [
+            _time(made, x, y, size, float(seconds))
+            for size in sizes  # the best at the middle width serves the others
+        ]
+        found[width] = max(tries, key=lambda row: row["samples_per_cpu_s"])
+        sizes = [found[width]["batch"]]
+        found[width] = {
+            "contender": contender,
+            "model": model,
+            "K": width,
+            "columns": made.columns,
+            "threads": int(threads),
+            "inner_product_error": made.error,
+            "error_allowed": made.allowed,
+            **found[width],
+        }
+        if contender in OURS:
+            found[width] |= _of_peak(model, few, found[width]["samples_per_s"])
+    for width in dims:
+        print(json.dumps(found[width]), flush=True)
+
+
+def _peer(contender: str) -> Callable[[str, int, Any], Contender]:
+    from benchmarks.peers import PEERS
+
+    return PEERS[contender]
+
+
+def _time(made: Contender, x: Any, y: Any, size: int, seconds: float) -> dict:
+    """The best of three windows after a warm-up; one window for slow contenders."""
+    batches = [slice(i, i + size) for i in range(0, len(x) - size + 1, size)]
+    made.featurize(x[batches[0]], y[batches[0]])
+    start, cpu_rates, wall_rates, done = time.perf_counter(), [], [], 0
+    while len(cpu_rates) < 3 and time.perf_counter() - start < 2 * seconds:
+        wall, cpu, count = time.perf_counter(), time.process_time(), 0
+        while not count or time.perf_counter() - wall < seconds / 3:
+            rows = batches[count % len(batches)]
+            made.featurize(x[rows], y[rows])
+            count += 1
+        cpu_rates.append(count * size / (time.process_time() - cpu))
+        wall_rates.append(count * size / (time.perf_counter() - wall))
+        done += count * size
+    return {
         "batch": size,
         "N": done,
-        "samples_per_cpu_s": done / (time.process_time() - cpu),
-        "samples_per_s": done / (time.perf_counter() - wall),
-        "inner_product_error": error,
+        "samples_per_cpu_s": max(cpu_rates),
+        "samples_per_s": max(wall_rates),
     }
-    print(json.dumps(row))
 
 
-def _error(features: np.ndarray, gradients: np.ndarray) -> float:
-    """Largest error of an inner product, relative to the norms, up to one scale."""
-    one, two = (np.asarray(a, np.float64)[:16] for a in (features, gradients))
-    one = one / np.linalg.norm(one, axis=1, keepdims=True)
-    two = two / np.linalg.norm(two, axis=1, keepdims=True)
-    return float(np.abs(one @ one.T - two @ two.T).max())
+def _of_peak(model: str, few: Any, samples_per_s: float) -> dict[str, float]:
+    """Operations of formed gradients a second, as a share of a matrix product's."""
+    each, peak = flops(model, few), _peak()
+    return {
+        "gradient_mflop": each / 1e6,
+        "peak_gflops": peak / 1e9,
+        "share_of_peak": each * samples_per_s / peak,
+    }
 
 
-def _natgeo(model: str, x: Any, y: Any, width: int) -> tuple[Callable, float]:
+def _peak(size: int = 1024, repeats: int = 8) -> float:
+    """Operations a second of a float32 matrix product on these threads, the best."""
     import jax
+    import jax.numpy as jnp
 
-    from natgeo.features import projectors, tasks
-    from natgeo.features.gradients import feature_step
-
-    apply, params = models.flax_model(model)
-    task = tasks.classification(apply)
-    step = jax.jit(feature_step(task, projectors.CountSketch(width)))
-
-    def featurize(x: Any, y: Any) -> np.ndarray:
-        return np.asarray(step(params, (x, y))["features"])
-
-    few = x[:16], y[:16]
-    gradient = jax.jit(feature_step(task, projectors.Identity()))(params, few)
-    return featurize, _error(featurize(*few), gradient["features"])
-
-
-def _no_projection(model: str, x: Any, y: Any, width: int) -> tuple[Callable, float]:
-    import jax
-
-    from natgeo.features import tasks
-
-    del width
-    apply, params = models.flax_model(model)
-    output = tasks.classification(apply).output
-    step = jax.jit(jax.vmap(jax.grad(output), in_axes=(None, 0)))
-    return lambda x, y: jax.block_until_ready(step(params, (x, y))), 0.0
-
-
-def _torch_parts(model: str) -> tuple[Callable, Callable]:
-    """Per-example margin gradients [B, P] in torch, and the tensors of a batch."""
-    import torch
-
-    module = models.torch_model(model)
-    weights = {name: value.detach() for name, value in module.named_parameters()}
-
-    def margin(weights: Any, x: Any, y: Any) -> Any:
-        logits = torch.func.functional_call(module, weights, (x[None],))[0]
-        others = logits.masked_fill(torch.arange(10) == y, -torch.inf)
-        return logits.gather(0, y[None])[0] - others.logsumexp(0)
-
-    per_example = torch.func.vmap(torch.func.grad(margin), in_dims=(None, 0, 0))
-
-    def gradients(x: Any, y: Any) -> Any:
-        made = per_example(weights, x, y)
-        return torch.cat([value.flatten(1) for value in made.values()], dim=1)
-
-    def tensors(x: np.ndarray, y: np.ndarray) -> tuple[Any, Any]:
-        x = x if x.ndim == 2 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-        return torch.from_numpy(x), torch.from_numpy(y).long()
-
-    return gradients, tensors
-
-
-def _torch(model: str, x: Any, y: Any, width: int) -> tuple[Callable, float]:
-    import torch
-
-    gradients, tensors = _torch_parts(model)
-    size = gradients(*tensors(x[:1], y[:1])).shape[1]
-    signs = torch.randint(0, 2, (size, width)).float() * 2 - 1
-
-    def featurize(x: Any, y: Any) -> np.ndarray:
-        return (gradients(*tensors(x, y)) @ signs).numpy()
-
-    few = x[:16], y[:16]
-    return featurize, _error(featurize(*few), gradients(*tensors(*few)).numpy())
-
-
-def _traker(model: str, x: Any, y: Any, width: int) -> tuple[Callable, float]:
-    from trak import TRAKer
-
-    gradients, tensors = _torch_parts(model)
-    module = models.torch_model(model)
-    folder = tempfile.mkdtemp()
-    traker = TRAKer(
-        model=module,
-        task="image_classification",
-        train_set_size=2 * 10**5,
-        save_dir=folder,
-        device="cpu",
-        proj_dim=width,
-        use_half_precision=False,
-        logging_level=40,
-    )
-    traker.load_checkpoint(module.state_dict(), model_id=0)
-    place = [0]
-
-    def featurize(x: Any, y: Any) -> np.ndarray:
-        traker.featurize(batch=tensors(x, y), num_samples=len(x))
-        place[0] += len(x)
-        rows = slice(place[0] - len(x), place[0])
-        return np.asarray(traker.saver.current_store["grads"][rows])
-
-    few = x[:16], y[:16]
-    return featurize, _error(featurize(*few), gradients(*tensors(*few)).numpy())
-
-
-def _dattri(model: str, x: Any, y: Any, width: int) -> tuple[Callable, float]:
-    from dattri.func.projection import random_project
-
-    gradients, tensors = _torch_parts(model)
-
-    def featurize(x: Any, y: Any) -> np.ndarray:
-        rows = gradients(*tensors(x, y))
-        project = random_project(
-            rows, len(rows), width, 32, proj_type="rademacher", device="cpu"
-        )
-        return project(rows).numpy()
-
-    few = x[:16], y[:16]
-    return featurize, _error(featurize(*few), gradients(*tensors(*few)).numpy())
+    matrix = jnp.ones((size, size), jnp.float32)
+    product = jax.jit(lambda a: a @ a)
+    jax.block_until_ready(product(matrix))
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(product(matrix))
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 
@@ -9,7 +10,17 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import digits, features, fidelity, harness, pairs, scores
+from benchmarks import (
+    contenders,
+    digits,
+    feature_tables,
+    features,
+    fidelity,
+    harness,
+    models,
+    pairs,
+    scores,
+)
 
 
 @pytest.mark.parametrize("module", [scores, pairs], ids=["scores", "pairs"])
@@ -50,18 +61,137 @@ def test_the_default_projection_is_as_faithful_as_a_dense_one(monkeypatch, capsy
     monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
     fidelity.main()
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    sparse, dense = (row["spearman"] for row in rows)
-    assert sparse > 0.4
-    assert abs(sparse - dense) < 0.1
+    found = {row["projector"]: row["spearman"] for row in rows}
+    assert found["countsketch"] > 0.4
+    assert abs(found["countsketch"] - found["rademacher"]) < 0.1
+    assert found["kronecker"] < found["rademacher"]
 
 
 def test_features_are_checked_and_timed_in_their_own_process(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    words = ["--quick", "--only", "natgeo", "--only", "none"]
+    monkeypatch.setattr(sys, "argv", ["benchmark", *words])
     features.main()
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["contender"] for row in rows] == ["natgeo", "none"]
-    assert all(row["samples_per_cpu_s"] > 0 for row in rows)
-    assert 0 < rows[0]["inner_product_error"] < 6 / 64**0.5
+    *timed, bar = rows
+    assert [row["contender"] for row in timed] == ["natgeo", "none"]
+    assert all(row["samples_per_cpu_s"] > 0 for row in timed)
+    assert all(0 < row["share_of_peak"] < 1 for row in timed)
+    # Operations per parameter: 2 forward, 2 for its gradient, up to 2 for inputs.
+    assert 4 * 17_226 < timed[1]["gradient_mflop"] * 1e6 < 6 * 17_226
+    assert 0 < timed[0]["inner_product_error"] < 6 / 64**0.5
+    rates = [row["samples_per_cpu_s"] for row in timed]
+    assert bar["of_gradients"] == rates[0] / rates[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", features.MODELS)
+@pytest.mark.parametrize("contender", features.ALL)
+def test_every_contender_featurizes_every_model(model, contender, monkeypatch, capsys):
+    if contender not in contenders.OURS:
+        package = {"traker": "trak"}.get(contender, contender.split("-")[0])
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    words = ["--quick", "--only", model, "--only", contender]
+    monkeypatch.setattr(sys, "argv", ["benchmark", *words])
+    features.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    timed = [row for row in rows if row["name"] == "features"]
+    assert len(timed) == ((contender, model) not in features.UNABLE)
+    for row in timed:
+        assert row["inner_product_error"] <= row["error_allowed"]
+        assert row["samples_per_s"] > 0
+
+
+def test_an_unknown_name_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--only", "resnet"])
+    with pytest.raises(SystemExit, match="resnet9"):
+        features.main()
+
+
+@pytest.mark.parametrize("wrong", [0.5, 0.0], ids=["half the width", "nothing"])
+def test_wrong_features_are_noticed(wrong, rng):
+    """A projection that loses part of the gradient is off by more than is allowed."""
+    gradients = rng.normal(size=(16, 2000))
+    signs = rng.choice([-1.0, 1.0], size=(2000, 512))
+    gram = contenders.grams([gradients @ signs])
+    right = contenders.inner_product_error(gram, gradients)
+    assert right < 6 / 512**0.5
+    kept = gradients.copy()
+    kept[:, int(wrong * 2000) :] = gradients[:1, int(wrong * 2000) :]
+    lost = contenders.inner_product_error(contenders.grams([kept @ signs]), gradients)
+    assert lost > 6 / 512**0.5
+
+
+def synthetic(contender, width, threads, rate, **more):
+    return {
+        "name": "features",
+        "contender": contender,
+        "model": "mlp",
+        "K": width,
+        "threads": threads,
+        "samples_per_cpu_s": rate,
+        "samples_per_s": rate + 1,
+        **more,
+    }
+
+
+def test_tables_and_bars_say_what_the_rows_say():
+    peak = {"share_of_peak": 0.25, "peak_gflops": 100.0}
+    rows = [
+        synthetic(contender, width, threads, rate * threads, **more)
+        for threads in (1, 2)
+        for contender, width, rate, more in [
+            ("natgeo", 512, 600.0, {}),
+            ("natgeo", 4096, 690.0, {}),
+            ("none", 0, 1000.0, peak),
+            ("traker", 512, 300.0, {}),
+            ("traker", 4096, 30.0, {}),
+        ]
+    ]
+    text = feature_tables.tables(rows)
+    one, two = (part for part in text.split("\n\n") if part.startswith("|"))
+    assert "| mlp | 512 | 600 | 1,000 (60%) | - | 300 (2.0x) |" in one
+    assert "| mlp | 4096 | 690 | 1,000 (69%) | - | 30 (23x) |" in one
+    assert "| mlp | 512 | 1,201 | 2,001 (60%) | - | 601 (2.0x) |" in two
+    assert "of the 100 GF/s" in text
+    assert "on 1 thread: mlp 25.0%." in text
+    narrow, wide = feature_tables.bars(rows)
+    assert not narrow["of_gradients_met"]
+    assert "over_traker_met" not in narrow
+    assert wide["over_traker"] == 23
+    assert wide["over_traker_met"]
+
+
+def test_the_transformer_is_the_same_in_flax_and_in_torch():
+    torch = pytest.importorskip("torch")
+    apply, params = models.flax_model("transformer")
+    module = models.torch_model("transformer")
+    names = {"both": "Dense_0", "out": "Dense_1", "up": "Dense_3", "down": "Dense_2"}
+    weights = params["params"]
+    state = {
+        "places": weights["places"],
+        "embed.weight": weights["Embed_0"]["embedding"],
+    }
+    for block in range(models.LAYERS):
+        for name, dense in names.items():
+            number = int(dense.removeprefix("Dense_")) + 4 * block
+            state |= as_torch(f"blocks.{block}.{name}", weights[f"Dense_{number}"])
+        for place, name in enumerate(("before", "after")):
+            norm = weights[f"LayerNorm_{2 * block + place}"]
+            state |= as_torch(f"blocks.{block}.{name}", norm)
+    state |= as_torch("head", weights[f"Dense_{4 * models.LAYERS}"])
+    state |= as_torch("norm", weights[f"LayerNorm_{2 * models.LAYERS}"])
+    module.load_state_dict(
+        {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
+    )
+    tokens = models.data("transformer", 3)[0]
+    got = module(torch.from_numpy(tokens).long()).detach().numpy()
+    np.testing.assert_allclose(apply(params, tokens), got, atol=1e-4)
+
+
+def as_torch(name, layer):
+    weight = layer["kernel"].T if "kernel" in layer else layer["scale"]
+    return {f"{name}.weight": weight, f"{name}.bias": layer["bias"]}
 
 
 def test_a_wrong_value_is_not_timed():
