@@ -27,7 +27,8 @@ class Wasserstein2:
 
     The ground metric is d_nat(z, z') = norm(w - w'), fixed at the empirical
     distribution; the support is not bounded. Sound for every ridge, and necessary and
-    sufficient when the ridge is 0 and the features have full rank.
+    sufficient when the ridge is 0 and the features have full rank. Under a positive
+    ridge verdicts also use the bound of `natgeo.certify.ridge`.
 
     Proof. (1) Gelbrich's bound makes the reachable second moments a Bures ball, so in
     natural coordinates M^-1 = S^2 with S symmetric positive definite and
