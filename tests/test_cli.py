@@ -151,7 +151,7 @@ def test_certify_prints_writes_and_draws(here, monkeypatch, capsys, tmp_path):
     code, out, _ = run(
         monkeypatch,
         capsys,
-        *f"certify train --targets targets --eps 0.02 --out {record}".split(),
+        *f"certify train --targets targets --eps 0.02 --result {record}".split(),
         *f"--report {page} --json".split(),
     )
     assert code == 0
