@@ -169,6 +169,8 @@ class _Draft:
             )
         number, geometry = len(self._refutations), self._geometry
         stored = np.concatenate([np.float64(b) for b in geometry.train.blocks(4096)])
+        if np.array_equal(found.displaced, stored):
+            raise ArgumentError("The counterexample moves nothing: search for another.")
         moves, directions = _low_rank(found.displaced - stored)
         self.arrays[f"moves-{number}"] = moves
         self.arrays[f"directions-{number}"] = directions

@@ -250,11 +250,11 @@ def _pairs(read: Certificate, recipe: Recipe, norms: Sequence[Fraction]) -> Find
         limit = language.kappa_square(threat, read.rows, tuple(norms))
         if limit is None:
             raise Rejected("its threat is beyond what the theorem can certify")
-        first = recipe.first_unproven(pairs, limit)
-        if first is not None:
-            t, i, j = pairs[first].tolist()
+        wrong = np.flatnonzero(~recipe.proven(pairs, limit))
+        if len(wrong):
+            t, i, j = pairs[wrong[0]].tolist()
             raise Rejected(
-                f"pair {first} is not proven: for target {t}, {i} over {j} "
+                f"pair {wrong[0]} is not proven: for target {t}, {i} over {j} "
                 f"(eta = {at_most(recipe.eta)})"
             )
         return f"by float64 with proven bounds (eta = {at_most(recipe.eta)})"

@@ -76,27 +76,28 @@ class Recipe:
             return ()
         return tuple(Fraction(x) for x in np.sort(squares)[::-1].tolist())
 
-    def first_unproven(self, pairs: np.ndarray, kappa_square: Fraction) -> int | None:
-        """The first of the pairs (t, i, j) whose order is not proven, or None.
+    def proven(self, pairs: np.ndarray, kappa_square: Fraction) -> np.ndarray:
+        """Of which pairs (t, i, j) it is proven that i keeps its place above j, [P].
 
         Args:
             pairs: whole numbers, [P, 3].
             kappa_square: the square of what a cosine must exceed.
         """
+        found = np.zeros(len(pairs), bool)
         if not self.eta < 1 or kappa_square >= 1:
-            return 0
-        needed = _up((_root(kappa_square) + self.eta) / (1 - self.eta))
+            return found
+        needed = float(_up((_root(kappa_square) + self.eta) / (1 - self.eta)))
         places = {index: place for place, index in enumerate(self._data.targets)}
+        rows = np.asarray(list(self._data.targets.values()), np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            rows = np.asarray(list(self._data.targets.values()), np.float64)
             targets = self.whiten(rows)
             for start in range(0, len(pairs), _PAIRS):
-                chunk = pairs[start : start + _PAIRS]
-                t = np.array([places[index] for index in chunk[:, 0].tolist()])
-                bad = ~self._proven(_take(targets, t), chunk[:, 1:], needed)
-                if bad.any():
-                    return start + int(np.flatnonzero(bad)[0])
-        return None
+                part = pairs[start : start + _PAIRS]
+                t = np.array([places[index] for index in part[:, 0].tolist()])
+                found[start : start + _PAIRS] = self._proven(
+                    _take(targets, t), part[:, 1:], needed
+                )
+        return found
 
     def _proven(self, u: Rows, pairs: np.ndarray, needed: float) -> np.ndarray:
         """Which whitened cosines exceed `needed`; the close ones are whitened anew."""
