@@ -10,7 +10,7 @@ a tight enclosure of the form and a bad one a useless enclosure, never a wrong o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -56,7 +56,6 @@ class Solved:
         """Upper bound of the last term."""
         return root_above(self.slack * other.slack)
 
-    @property
     def longest(self) -> Fraction:
         """Upper bound of x'Q^-1 x."""
         return self.form(self) + self.slack
@@ -90,7 +89,7 @@ class ExactCheck:
         lowest = u.form(v) - u.room(v)
         if not lowest > 0:
             raise Rejected("it is not proven of the stored data themselves")
-        square = lowest * lowest / (u.longest * v.longest)
+        square = lowest * lowest / (u.longest() * v.longest())
         if not square > limit:
             raise Rejected(
                 f"its cosine is proven above {_root(square)} only; the threat needs "
@@ -174,9 +173,7 @@ class ExactCheck:
 
     @cached_property
     def _floor_is_proven(self) -> bool:
-        if 0 < self._floor <= Fraction(self._certificate.ridge):
-            return True
-        return _exceeds(self._gram, self._count, self._ridge, self._floor)
+        return is_floor(lambda: self._gram, self._count, self._ridge, self._floor)
 
     def _need_floor(self) -> None:
         if not self._floor_is_proven:
@@ -216,10 +213,7 @@ class _Moved:
     def solved(self) -> tuple[Solved, Solved]:
         """The two sides of the statement under the displaced covariance."""
         check, floor = self._check, Fraction(self._refuted.floor)
-        ridge = Fraction(check._certificate.ridge)
-        if not (0 < floor <= ridge) and not _exceeds(
-            self._gram, check._count, check._ridge, floor
-        ):
+        if not is_floor(lambda: self._gram, check._count, check._ridge, floor):
             raise Rejected("the floor of its displaced covariance is not proven")
         sides = check._sides(self._refuted.statement)
         left, right = (
@@ -259,14 +253,21 @@ def solved(
     return Solved(x, z, rest, slack, count)
 
 
+def is_floor(
+    gram: Callable[[], Integers], count: int, ridge: Integers, floor: Fraction
+) -> bool:
+    """Whether (1/N) gram + ridge I >= floor I > 0 is proven."""
+    if 0 < floor <= ridge.dot(integers(np.ones(1))):
+        return True
+    return floor > 0 and _exceeds(gram(), count, ridge, floor)
+
+
 def _exceeds(gram: Integers, count: int, ridge: Integers, floor: Fraction) -> bool:
     """Whether (1/N) gram + ridge I >= floor I is proven, exactly.
 
     For any matrix L: if E = N (Q - 1.5 floor I - L L') has norm(E) <= N floor / 2, then
     Q >= 1.5 floor I + L L' - floor / 2 I >= floor I. L is a rounded Cholesky factor.
     """
-    if not floor > 0:
-        return False
     width = len(gram.values)
     eye = Integers(np.eye(width, dtype=np.int64).astype(object), 0)
     shift = integers(np.array([[1.5 * float(floor)]]))

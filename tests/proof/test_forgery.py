@@ -84,6 +84,42 @@ def reverse(body):
     )
 
 
+def test_forged_refutations_never_break_what_holds(tmp_path):
+    """Moves that do not break the claim, with witnesses that pretend they do."""
+    rng = np.random.default_rng(9)
+    order = cases.rankings(3)
+    statement = cases.statements(order)[0]
+    about = statement.about
+    found = order.refute(target=0, above=about["above"], below=about["below"])
+    folder = tmp_path / "c"
+    ng.write_certificate(folder, order, refutations=[(statement, found)])
+    moves, honest = cases.load(folder, "moves-0"), cases.load(folder, "witnesses")
+    assert check_certificate(folder, order.geometry.train).status == "valid"
+    for turn in range(40):
+        share = rng.choice([0.0, 0.5, 0.999])
+        cases.save(folder, "moves-0", moves * share)
+        rows = (
+            honest * 10.0 ** rng.integers(-3, 9) * rng.choice([-1, 1], (len(honest), 1))
+        )
+        rows = rows + rng.standard_normal(rows.shape) * (turn % 2)
+        cases.save(
+            folder, "witnesses", np.where(rng.random(rows.shape) < 0.2, honest, rows)
+        )
+        assert check_certificate(folder, order.geometry.train).status == "rejected"
+
+
+def test_a_refutation_alone_needs_the_floor(tmp_path):
+    order = cases.rankings(3)
+    statement = cases.statements(order)[0]
+    about = statement.about
+    found = order.refute(target=0, above=about["above"], below=about["below"])
+    folder = tmp_path / "c"
+    ng.write_certificate(folder, order, refutations=[(statement, found)])
+    floor = float(order.geometry.spectrum[0] * 2)
+    cases.edit(folder, lambda body: body["data"].update(floor=floor.hex()))
+    assert check_certificate(folder, order.geometry.train).status == "rejected"
+
+
 def test_forged_floors_are_never_believed(tmp_path):
     """Only floors below the smallest eigenvalue, which is known exactly here."""
     order = cases.rankings(2)

@@ -342,6 +342,14 @@ TAMPERED = {
         claim(lambda c: put(c["threat"], eps=(1.0).hex())),
         REJECTED,
     ),
+    "eps beyond one": (
+        claim(lambda c: put(c["threat"], eps=(1.41).hex())),
+        REJECTED,
+    ),
+    "bulk eps beyond one": (
+        body(lambda b: put(b["bulk"]["threat"], eps=(1.41).hex())),
+        REJECTED,
+    ),
     "eps far too large": (
         claim(lambda c: put(c["threat"], eps=(0.999).hex())),
         REJECTED,
