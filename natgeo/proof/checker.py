@@ -25,8 +25,7 @@ from natgeo.proof.document import Certificate
 from natgeo.proof.exact import root_above
 from natgeo.proof.forms import ExactCheck, Rejected
 from natgeo.proof.recipe import Recipe
-from natgeo.store.memory import MemoryStore
-from natgeo.types import Store
+from natgeo.store.memory import MemoryStore, as_store
 
 VALID, OTHER, REJECTED = "valid", "other data", "rejected"
 
@@ -105,21 +104,23 @@ class CheckReport:
 
 
 def check_certificate(
-    certificate: str | os.PathLike, features: Store, targets: Store | None = None
+    certificate: str | os.PathLike, features: Any, targets: Any = None
 ) -> CheckReport:
     """Checks every claim of a certificate against stored features.
 
     Args:
         certificate: its folder.
-        features: the user's own store of training features.
-        targets: the user's own store of target features. Without it the claims are
-            about the target features that the certificate holds.
+        features: the user's own store (or array) of training features.
+        targets: the user's own store (or array) of target features. Without it the
+            claims are about the target features that the certificate holds.
 
     Raises:
         ArgumentError: if the certificate is malformed.
         StoreError: if a store is damaged.
         UnfitEnvironmentError: if it needs float64 arithmetic that fails its self-test.
     """
+    features = as_store("features", features)
+    targets = None if targets is None else as_store("targets", targets)
     try:
         read = document.read(Path(certificate))
         other = _differences(read, features, targets)
@@ -146,9 +147,7 @@ def check_certificate(
     return CheckReport(status, findings, tuple(notes))
 
 
-def _differences(
-    read: Certificate, features: Store, targets: Store | None
-) -> list[str]:
+def _differences(read: Certificate, features: Any, targets: Any) -> list[str]:
     """How the user's data differ from those of the certificate, in words."""
     found = []
     if features.digest() != read.digest:
@@ -171,7 +170,7 @@ def _differences(
     return found
 
 
-def _compare_targets(read: Certificate, targets: Store) -> None:
+def _compare_targets(read: Certificate, targets: Any) -> None:
     """The rows of a certificate must be those of the store with the same hash."""
     known = read.targets or {}
     same = (targets.shape[0], targets.dtype.name) == (known["rows"], known["dtype"])

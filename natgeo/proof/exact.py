@@ -106,6 +106,10 @@ class Integers:
         """The transposed matrix."""
         return Integers(self.values.T, self.exponent)
 
+    def entry(self, *place: int) -> Fraction:
+        """One entry as a rational number."""
+        return _scaled(int(self.values[place]), self.exponent)
+
     def dot(self, other: Integers) -> Fraction:
         """The sum of all products of corresponding entries."""
         total = int(np.sum(self.values * other.values))

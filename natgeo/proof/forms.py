@@ -10,6 +10,7 @@ a tight enclosure of the form and a bad one a useless enclosure, never a wrong o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -120,18 +121,15 @@ class ExactCheck:
             self._solved(directions[k], place)
             for k, place in enumerate(refuted.cost_witness)
         ]
-        forms = [[left.form(right) for right in solved] for left in solved]
-        weight = self._weights[number]
-        total = weight.dot(Integers(np.array(forms, object), 0))
+        weight, total = self._weights[number], Fraction(0)
+        for k, left in enumerate(solved):
+            for m, right in enumerate(solved):
+                total += weight.entry(k, m) * left.form(right)
         # tr(A'A rest) <= tr(A'A) tr(rest), both positive semidefinite.
         trace = self._moves[number].squared()
         total += trace * sum((part.slack for part in solved), Fraction(0))
         if not total <= self._count * Fraction(refuted.radius) ** 2:
-            cost = root_above(total / self._count) if total > 0 else Fraction(0)
-            raise Rejected(
-                f"its displacement is proven to cost {float(cost):.9g} at most, which "
-                f"is above the radius it states"
-            )
+            raise Rejected("its displacement is not proven to cost what it states")
 
     @cached_property
     def _weights(self) -> list[Integers]:
@@ -257,7 +255,7 @@ def is_floor(
     gram: Callable[[], Integers], count: int, ridge: Integers, floor: Fraction
 ) -> bool:
     """Whether (1/N) gram + ridge I >= floor I > 0 is proven."""
-    if 0 < floor <= ridge.dot(integers(np.ones(1))):
+    if 0 < floor <= ridge.entry(0):
         return True
     return floor > 0 and _exceeds(gram(), count, ridge, floor)
 
@@ -268,16 +266,18 @@ def _exceeds(gram: Integers, count: int, ridge: Integers, floor: Fraction) -> bo
     For any matrix L: if E = N (Q - 1.5 floor I - L L') has norm(E) <= N floor / 2, then
     Q >= 1.5 floor I + L L' - floor / 2 I >= floor I. L is a rounded Cholesky factor.
     """
+    room = 1.5 * float(floor)
+    if not math.isfinite(room):
+        return False
     width = len(gram.values)
     eye = Integers(np.eye(width, dtype=np.int64).astype(object), 0)
-    shift = integers(np.array([[1.5 * float(floor)]]))
+    shift = integers(np.array([[room]]))
     target = gram + (eye * ridge) * count - (eye * shift) * count
     guess = _cholesky(target, count)
     if guess is None:
         return False
     factor = limbs(guess)
     rest = target - (factor @ factor.transposed).integers() * count
-    room = 1.5 * float(floor)
     slack = Fraction(room) - floor  # not floor / 2: 1.5 floor is itself rounded
     return slack > 0 and rest.squared() <= (count * slack) ** 2
 

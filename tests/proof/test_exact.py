@@ -73,6 +73,7 @@ def test_sums_differences_and_dots(rng):
         x, y = integers(a), integers(b)
         pairs = [(Fraction(p), Fraction(q)) for p, q in zip(a, b, strict=True)]
         assert x.dot(y) == sum(p * q for p, q in pairs)
+        assert x.entry(2) == pairs[2][0]
         assert (x + y).squared() == sum((p + q) ** 2 for p, q in pairs)
         assert (x * 3 - y).squared() == sum((3 * p - q) ** 2 for p, q in pairs)
         assert (x * y).dot(integers(np.ones(4))) == x.dot(y)

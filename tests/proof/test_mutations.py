@@ -133,11 +133,17 @@ FORMS = [
     ),
     (
         "ExactCheck._check_cost",
+        "weight.entry(k, m) * left.form(right)",
+        "int(weight.entry(k, m) * left.form(right))",
+        tampering("cost understated by a little"),
+    ),
+    (
+        "ExactCheck._check_cost",
         "total += trace *",
         "total += 0 * trace *",
         tampering("cost witness of another vector"),
     ),
-    ("is_floor", "0 < floor <= ridge.dot(integers(np.ones(1)))", "floor > 0", floors),
+    ("is_floor", "0 < floor <= ridge.entry(0)", "floor > 0", floors),
     (
         "_Moved.solved",
         "if not is_floor(lambda: self._gram, check._count, check._ridge, floor)",

@@ -388,6 +388,9 @@ TAMPERED = {
         claim(lambda c: put(c["threat"], points=12), place=10),
         REJECTED,
     ),
+    "floor nearly infinite": (data(lambda d: put(d, floor=(1.7e308).hex())), REJECTED),
+    "move enormous": (array("moves-0", scale(1e290)), REJECTED),
+    "directions enormous": (array("directions-0", scale(1e300)), REJECTED),
     "cost understated": (refuted(lambda r: put(r, radius=(1e-3).hex())), REJECTED),
     "cost understated by a little": (
         refuted(
