@@ -145,11 +145,10 @@ def proven_orders(
         kappa: the threshold.
     """
     limits = _limits(proof, scored, [kappa])
+    found = [np.zeros((len(limits), 0))]
     with np.errstate(over="ignore", invalid="ignore"):  # NaN is never certified
-        found = [
-            np.sign(gaps) * (np.square(gaps) / distance > limits)
-            for _, gaps, distance in _close_pairs(proof, scored, pairs)
-        ]
+        for _, gaps, distance in _close_pairs(proof, scored, pairs):
+            found.append(np.sign(gaps) * (np.square(gaps) / distance > limits))
     return np.concatenate(found, axis=1).astype(np.int8)
 
 

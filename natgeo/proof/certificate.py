@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from natgeo import checks
 from natgeo.certify import sweep
 from natgeo.certify.rankings import Rankings
 from natgeo.certify.statements import Statement
@@ -110,11 +111,15 @@ def certified_pairs(
 
     Returns:
         Indices (target, above, below), [P, 3], int32.
+
+    Raises:
+        ArgumentError: for an index out of range.
     """
-    examples, size = list(examples), rankings.geometry.train.shape[0]
+    size = rankings.geometry.train.shape[0]
+    target = checks.index("target", target, rankings.targets.shape[0])
     seen = np.zeros(size, bool)
-    candidates = []
-    for example in examples:
+    candidates = [np.zeros((0, 2), np.intp)]
+    for example in checks.indices("examples", np.asarray(examples), size):
         seen[example] = True
         others = np.flatnonzero(~seen)
         candidates.append(np.stack([np.full(len(others), example), others], axis=1))

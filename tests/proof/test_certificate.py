@@ -201,6 +201,15 @@ def test_certified_pairs_are_those_of_the_ranks(tmp_path):
     want = {tuple(p) for p in pairs.tolist() if {7, 3} & set(p[1:])}
     assert {tuple(p) for p in some.tolist()} == want
     assert len(ng.certified_pairs(order, 1, [7, 3], most=5)) <= 5
+    assert ng.certified_pairs(order, 1, []).shape == (0, 3)
+    for target, example in ((3, 0), (0, 40), (0, -1), (True, 0)):
+        with pytest.raises(ArgumentError):
+            ng.certified_pairs(order, target, [example])
+
+
+def test_one_example_has_no_pairs():
+    order = cases.rankings(n=1, k=2, ridge=0.5)
+    assert ng.certified_pairs(order, 0, [0]).shape == (0, 3)
 
 
 @pytest.mark.parametrize("seed", range(3))
