@@ -1,6 +1,6 @@
 """Runs every benchmark: `python -m benchmarks`, or `--quick` for toy sizes."""
 
-from benchmarks import digits, fidelity, pairs, scores
+from benchmarks import certificates, digits, fidelity, pairs, scores
 
-for module in (scores, pairs, digits, fidelity):
+for module in (scores, pairs, digits, certificates, fidelity):
     module.main()

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from natgeo.geometry.scores import scores as scores
     from natgeo.labels.scan import LabelScan as LabelScan
     from natgeo.labels.scan import scan_labels as scan_labels
+    from natgeo.proof.certificate import certified_pairs as certified_pairs
+    from natgeo.proof.certificate import write_certificate as write_certificate
+    from natgeo.proof.checker import CheckReport as CheckReport
+    from natgeo.proof.checker import check_certificate as check_certificate
     from natgeo.store.disk import DiskStore as DiskStore
     from natgeo.store.memory import MemoryStore as MemoryStore
 
@@ -43,6 +47,7 @@ _MODULES = {
 _NAMES = {
     "ArgumentError": "natgeo.errors",
     "Attribution": "natgeo.attribution",
+    "CheckReport": "natgeo.proof.checker",
     "DataError": "natgeo.errors",
     "DiskStore": "natgeo.store.disk",
     "LabelScan": "natgeo.labels.scan",
@@ -54,12 +59,15 @@ _NAMES = {
     "UnfitEnvironmentError": "natgeo.errors",
     "Verdict": "natgeo.certify.verdict",
     "attribute": "natgeo.attribution",
+    "certified_pairs": "natgeo.proof.certificate",
     "certify_rankings": "natgeo.certify.rankings",
+    "check_certificate": "natgeo.proof.checker",
     "featurize": "natgeo.features.featurize",
     "natural_geometry": "natgeo.geometry.natural",
     "scan_labels": "natgeo.labels.scan",
     "scores": "natgeo.geometry.scores",
     "self_influence": "natgeo.geometry.natural",
+    "write_certificate": "natgeo.proof.certificate",
 }
 __all__ = sorted([*_MODULES, *_NAMES])
 

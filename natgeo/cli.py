@@ -176,8 +176,9 @@ def featurize(
 @click.option(
     "--top", type=int, default=10, show_default=True, help="Proponents shown."
 )
-@click.option("--out", type=_FILE, help="Write the result as JSON.")
+@click.option("--result", type=_FILE, help="Write the result as JSON.")
 @click.option("--report", type=_FILE, help="Write the result as an HTML page.")
+@click.option("--out", type=_FOLDER, help="Write a certificate for `natgeo check`.")
 @console.json_option
 def certify(
     train: Path,
@@ -187,8 +188,9 @@ def certify(
     eps: float,
     show: int,
     top: int,
-    out: Path | None,
+    result: Path | None,
     report: Path | None,
+    out: Path | None,
 ) -> tuple:
     """Certify the ranking of the training examples for every target."""
     from natgeo import checks
@@ -197,13 +199,17 @@ def certify(
     from natgeo.display import percent
     from natgeo.geometry.natural import natural_geometry
     from natgeo.geometry.scores import scores
+    from natgeo.proof.certificate import refuse_used
+    from natgeo.proof.issue import issue_certificate
     from natgeo.report import sections
     from natgeo.store.disk import DiskStore
 
     against = THREATS[threat](eps)
     checks.count("--show", show, low=0)
     checks.count("--top", top)
-    _check_folders(out, report)
+    _check_folders(result, report, out)
+    if out is not None:
+        refuse_used(out)
     store, points = DiskStore(train), DiskStore(targets)
     geometry = natural_geometry(store, ridge)
     rankings = certify_rankings(geometry, points, against, progress=True)
@@ -229,7 +235,35 @@ def certify(
         ],
         provenance={"train": str(train), "targets": str(targets), **_origin(store)},
     )
-    return _finish(document, out, report)
+    values, words = _finish(document, result, report)
+    if out is not None:
+        shown = range(min(show, len(fraction)))
+        issued = issue_certificate(
+            out, rankings, all_scores, shown, top=top, provenance=_origin(store)
+        )
+        words += f"\nWrote the certificate {out}: {issued.summary}."
+    return values, words
+
+
+@cli.command()
+@click.argument("certificate", type=_FOLDER)
+@click.option(
+    "--features", required=True, type=_FOLDER, help="Your store of training features."
+)
+@click.option("--targets", type=_FOLDER, help="Your store of target features.")
+@console.json_option
+def check(certificate: Path, features: Path, targets: Path | None) -> tuple:
+    """Re-check a certificate against your own stores, without JAX.
+
+    Exit code 0: valid, and about these data. 1: valid but about other data, or a claim
+    is rejected. 2: malformed.
+    """
+    from natgeo.proof.checker import check_certificate
+    from natgeo.store.disk import DiskStore
+
+    points = None if targets is None else DiskStore(targets)
+    found = check_certificate(certificate, DiskStore(features), points)
+    return found.values(), str(found), found.exit_code
 
 
 @cli.command()
@@ -241,7 +275,7 @@ def certify(
     help="Known wrong labels (.npy booleans), to judge detectors.",
 )
 @click.option("--top", type=int, default=20, show_default=True, help="Examples shown.")
-@click.option("--out", type=_FILE, help="Write the result as JSON.")
+@click.option("--result", type=_FILE, help="Write the result as JSON.")
 @click.option("--report", type=_FILE, help="Write the result as an HTML page.")
 @console.json_option
 def scan(
@@ -249,7 +283,7 @@ def scan(
     ridge: float | None,
     wrong: Path | None,
     top: int,
-    out: Path | None,
+    result: Path | None,
     report: Path | None,
 ) -> tuple:
     """Rank training examples by how suspicious their labels are (loss features)."""
@@ -259,7 +293,7 @@ def scan(
     from natgeo.store.disk import DiskStore
 
     checks.count("--top", top)
-    _check_folders(out, report)
+    _check_folders(result, report)
     features = DiskStore(store)
     found = scan_labels(features, ridge)
     flags = None if wrong is None else loading.flags(wrong, features.shape[0])
@@ -277,7 +311,7 @@ def scan(
         scan=part,
         provenance={"store": str(store), **_origin(features)},
     )
-    return _finish(document, out, report)
+    return _finish(document, result, report)
 
 
 @cli.command()
@@ -354,13 +388,13 @@ def _check_folders(*paths: Path | None) -> None:
             raise ArgumentError(f"{path}: its folder does not exist. Make it first.")
 
 
-def _finish(document: dict[str, Any], out: Path | None, page: Path | None) -> tuple:
+def _finish(document: dict[str, Any], record: Path | None, page: Path | None) -> tuple:
     from natgeo.report import text
     from natgeo.report.document import write_document
     from natgeo.report.page import write_report
 
     words = text.render(document)
-    for path, write in ((out, write_document), (page, write_report)):
+    for path, write in ((record, write_document), (page, write_report)):
         if path is not None:
             write(document, path)
             words += f"\nWrote {path}."

@@ -23,6 +23,14 @@ from benchmarks import (
     scores,
 )
 from natgeo.store.memory import MemoryStore
+    certificates,
+    digits,
+    features,
+    fidelity,
+    harness,
+    pairs,
+    scores,
+)
 
 
 @pytest.mark.parametrize("module", [scores, pairs], ids=["scores", "pairs"])
@@ -36,6 +44,14 @@ def test_quick_run_prints_checked_rows(module, monkeypatch, capsys):
         assert row["min_s"] > 0
         assert row["ratio"] > 0
         assert row["baseline"]
+
+
+def test_every_issued_certificate_is_proven_again(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    certificates.main()
+    row = json.loads(capsys.readouterr().out)
+    assert row["issued"] == row["rechecked_exactly"] == 24
+    assert (row["false"], row["status"]) == (0, "valid")
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def test_certify_prints_writes_and_draws(here, monkeypatch, capsys, tmp_path):
     code, out, _ = run(
         monkeypatch,
         capsys,
-        *f"certify train --targets targets --eps 0.02 --out {record}".split(),
+        *f"certify train --targets targets --eps 0.02 --result {record}".split(),
         *f"--report {page} --json".split(),
     )
     assert code == 0
@@ -190,6 +190,51 @@ def test_certify_text_explains_itself(here, monkeypatch, capsys):
     assert "certified rank" in out
     assert "sensitivity, not a certificate" in out
     assert "Nothing about retraining" in out
+
+
+def test_certify_writes_a_certificate_that_check_accepts(
+    here, monkeypatch, capsys, tmp_path
+):
+    cert = tmp_path / "cert"
+    words = f"certify train --targets targets --ridge 0 --show 2 --out {cert}"
+    code, out, _ = run(monkeypatch, capsys, *words.split())
+    assert code == 0
+    assert f"Wrote the certificate {cert}: 4 of 4 claims hold." in out
+
+    check = ["check", cert, "--features", "train"]
+    code, out, _ = run(monkeypatch, capsys, *check, "--targets", "targets", "--json")
+    found = json.loads(out)
+    assert (code, found["status"], found["notes"]) == (0, "valid", [])
+    forms = [claim["form"] for claim in found["claims"]]
+    assert forms == ["exact", "exact", "refutation", "pairs"]
+    code, out, _ = run(monkeypatch, capsys, *check)
+    assert code == 0
+    assert "valid: 4 of 4 claims hold" in out
+    assert "pass --targets STORE" in out
+
+    code, out, _ = run(monkeypatch, capsys, "check", cert, "--features", "loss")
+    assert code == 1
+    assert out.startswith("other data: the certificate is not about these data")
+    code, _, err = run(monkeypatch, capsys, *words.split())
+    assert code == 4
+    assert "in use" in err
+
+    file = cert / "certificate.json"
+    file.write_text(file.read_text().replace('"says": "for', '"says": "\\u001b[2Jfor'))
+    code, _, err = run(monkeypatch, capsys, *check)
+    assert code == 2
+    assert "is malformed" in err
+    assert "\x1b" not in err
+
+
+def test_a_certificate_with_a_ridge_refutes_nothing(
+    here, monkeypatch, capsys, tmp_path
+):
+    cert = tmp_path / "cert"
+    words = f"certify train --targets targets --show 1 --top 3 --out {cert}"
+    code, out, _ = run(monkeypatch, capsys, *words.split())
+    assert code == 0
+    assert "2 of 2 claims hold" in out
 
 
 def test_scan_with_and_without_the_truth(here, monkeypatch, capsys):
@@ -274,7 +319,11 @@ BAD = {
     "shard rows is zero": (f"{FEATURIZE} --shard-rows 0", 2, "shard_rows=0"),
     "demo seed is negative": ("demo --seed -1", 2, "--seed"),
     "report folder missing": (f"{CERTIFY} --report no/such/page.html", 2, "Make it"),
+    "certificate folder missing": (f"{CERTIFY} --out no/such/cert", 2, "Make it"),
+    "no certificate": ("check loss --features train", 2, "certificate.json"),
+    "check without features": ("check cert", 2, "--features"),
     # data: exit code 3
+    "nothing to certify": (f"{CERTIFY} --show 0 --out new", 3, "Nothing about the"),
     "targets of another width": ("certify train --targets narrow", 3, "2 features"),
     "targets of another task": ("certify train --targets loss", 3, "belong together"),
     "labels out of range": (
@@ -302,6 +351,8 @@ BAD = {
         "ridge",
     ),
     # store: exit code 4
+    "certificate folder in use": (f"{CERTIFY} --out loss", 4, "in use"),
+    "check against no store": ("check cert --features nowhere", 4, "No store at"),
     "no store": ("scan nowhere", 4, "No store at nowhere"),
     "store exists": (
         "featurize --model mine:model --data mine:train --out train",

@@ -76,6 +76,7 @@ def test_importing_natgeo_imports_nothing_heavy():
         "import natgeo.geometry.natural",
         "import natgeo.certify.rankings, natgeo.certify.sensitivity",
         "from natgeo import DiskStore, certify_rankings, natural_geometry, threats",
+        "import natgeo.proof.checker, natgeo.proof.certificate, natgeo.proof.issue",
         "import natgeo.cli",
     ],
 )
@@ -155,6 +156,7 @@ ALLOWED = {
     "features": BASE | {"store"},
     "geometry": BASE | {"store"},
     "certify": BASE | {"store", "geometry"},
+    "proof": BASE | {"store", "geometry", "certify"},
     "evaluate": BASE | {"store", "features", "geometry", "certify"},
     "labels": BASE | {"store", "features", "geometry", "certify", "evaluate"},
 }
@@ -164,6 +166,7 @@ FORBIDDEN = {
     "store": {"jax", "flax", "optax", "chex"},
     "geometry": {"flax", "optax"},
     "certify": {"jax", "flax", "optax", "chex"},
+    "proof": {"jax", "flax", "optax", "chex", "scipy"},
     "checks": {"jax"},
     "display": {"jax"},
 }

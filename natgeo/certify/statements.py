@@ -8,8 +8,8 @@ duplicates keep their digits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,13 @@ class Statement:
         claim: the claim in words.
         u: raw features of the left side.
         v: raw features of the right side.
+        about: the kind of statement and its indices; what a certificate file names.
     """
 
     claim: str
     u: Combination
     v: Combination
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def pair(
@@ -66,6 +68,7 @@ def pair(
         f"for target {t}, training example {i} keeps a larger score than {j}",
         _combine(store, [(1.0, t)]),
         _combine(geometry.train, [(weights[i], i), (-weights[j], j)]),
+        {"kind": "pair", "target": t, "above": i, "below": j},
     )
 
 
@@ -80,6 +83,7 @@ def proponent(
         f"training example {i} keeps a positive score for target {t}",
         _combine(store, [(1.0, t)]),
         _combine(geometry.train, [(geometry.weights[i], i)]),
+        {"kind": "proponent", "target": t, "example": i},
     )
 
 
@@ -94,6 +98,7 @@ def opponent(
         f"training example {i} keeps a negative score for target {t}",
         _combine(store, [(1.0, t)]),
         _combine(geometry.train, [(-geometry.weights[i], i)]),
+        {"kind": "opponent", "target": t, "example": i},
     )
 
 
@@ -128,6 +133,7 @@ def group(
             geometry.train,
             [(weights[i], i) for i in g] + [(-weights[j], j) for j in h],
         ),
+        {"kind": "group", "target": t, "above": g, "below": h},
     )
 
 
@@ -146,6 +152,7 @@ def target_pair(
         f"training example {i} keeps a larger score for target {t} than for {s}",
         _combine(store, [(1.0, t), (-1.0, s)]),
         _combine(geometry.train, [(geometry.weights[i], i)]),
+        {"kind": "target_pair", "more": t, "less": s, "example": i},
     )
 
 
@@ -161,6 +168,7 @@ def self_influence_pair(
         f"training example {i} keeps a larger self-influence than {j}",
         _combine(geometry.train, [(1.0, i), (-1.0, j)]),
         _combine(geometry.train, [(1.0, i), (1.0, j)]),
+        {"kind": "self_influence_pair", "above": i, "below": j},
     )
 
 

@@ -130,6 +130,28 @@ def count_above_and_below(
     return above, below
 
 
+def proven_orders(
+    proof: Proof, scored: Scored, pairs: np.ndarray, kappa: float
+) -> np.ndarray:
+    """Which of the given pairs are certified for each target, [M, P].
+
+    1 where the first example of a pair is certified above the second, -1 where it is
+    certified below, 0 where nothing is.
+
+    Args:
+        proof: the rounding proof of the geometry.
+        scored: score intervals of the targets.
+        pairs: indices of training examples, [P, 2].
+        kappa: the threshold.
+    """
+    limits = _limits(proof, scored, [kappa])
+    found = [np.zeros((len(limits), 0))]
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN is never certified
+        for _, gaps, distance in _close_pairs(proof, scored, pairs):
+            found.append(np.sign(gaps) * (np.square(gaps) / distance > limits))
+    return np.concatenate(found, axis=1).astype(np.int8)
+
+
 @dataclass(frozen=True, eq=False)
 class _Tile:
     """Pairs of rows `first` x rows `second`.

@@ -31,7 +31,7 @@ from natgeo.certify import (
 )
 from natgeo.errors import UnfitEnvironmentError
 from natgeo.geometry import covariance
-from tests import families
+from tests import families, oracles
 from tests.certify import (
     test_bounds,
     test_ridge,
@@ -102,6 +102,22 @@ def verdict_census():
 
 def sweep_census():
     test_sweep.check_census(some_cases(), least_pairs=100)
+
+
+def orders():
+    """Listed pairs against exact rationals."""
+    for case in some_cases():
+        exact = oracles.Exact(case.train, case.ridge, case.weights)
+        rankings, n = case.rankings(eps=0.2), len(case.train)
+        pairs = np.array([(i, j) for i in range(n) for j in range(n) if i != j])
+        proof, kappa = rankings.proof, rankings.threat.kappa()
+        scored = sweep.score_intervals(proof, np.float64(case.targets))
+        found = sweep.proven_orders(proof, scored, pairs, kappa)
+        for target, signs in zip(case.targets, found, strict=True):
+            truth = oracles.certified_pairs(exact.pairs(target), 0.2)
+            assert {tuple(p) for p in pairs[signs > 0].tolist()} <= truth
+            assert {tuple(p[::-1]) for p in pairs[signs < 0].tolist()} <= truth
+            assert (signs > 0).sum() >= 0.9 * len(truth)
 
 
 def row_norms():
@@ -450,6 +466,8 @@ SWEEP = [
         test_sweep.check_equality_is_not_enough,
     ),
     ("count_above_and_below", "> high[found", "< high[found", sweep_census),
+    ("proven_orders", "distance > limits", "distance > 0 * limits", orders),
+    ("proven_orders", "np.sign(gaps) *", "", orders),
     (
         "count_above_and_below",
         "gaps[0][proven] > 0",

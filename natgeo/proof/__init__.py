@@ -1,0 +1,1 @@
+"""Verdicts that leave the machine: certificate files and their independent checker."""

@@ -1,0 +1,351 @@
+"""Writes certificate folders: statements that natgeo proves, for others to re-check.
+
+What is written is checked before this returns, by the same code that anybody else runs
+(`natgeo.proof.checker`), so no file leaves that its own checker would not accept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from natgeo import checks
+from natgeo.certify import sweep
+from natgeo.certify.rankings import Rankings
+from natgeo.certify.statements import Statement
+from natgeo.certify.threats import Add, Delete, Replace, Wasserstein1, Wasserstein2
+from natgeo.certify.verdict import CERTIFIED, decide
+from natgeo.certify.witness import Counterexample
+from natgeo.errors import ArgumentError, DataError, StoreError
+from natgeo.geometry.natural import NaturalGeometry, natural_geometry
+from natgeo.proof import document, language
+from natgeo.proof import folder as folder_files
+from natgeo.proof.checker import CheckReport, check_certificate
+from natgeo.proof.data import weights_digest
+from natgeo.store.manifest import npy_header, write_atomically
+from natgeo.store.memory import MemoryStore, little_endian
+from natgeo.types import Threat
+
+_KINDS: dict[type, str] = {
+    Wasserstein2: "w2",
+    Wasserstein1: "w1",
+    Delete: "delete",
+    Add: "add",
+    Replace: "replace",
+}
+# The listed pairs are proven with this much to spare, so that a checker whose bounds
+# are a little wider proves them too.
+_SPARE = 1e-6
+
+
+def write_certificate(
+    path: str | os.PathLike,
+    rankings: Rankings,
+    claims: Sequence[Statement | tuple[Statement, Threat]] = (),
+    *,
+    refutations: Sequence[tuple[Statement, Counterexample]] = (),
+    pairs: Any = None,
+    include_features: bool = False,
+    provenance: Mapping[str, str] | None = None,
+) -> CheckReport:
+    """Writes a certificate that `natgeo check` re-checks without JAX.
+
+    Args:
+        path: folder to make; it must not exist, or be empty.
+        rankings: geometry, targets and threat of what is claimed.
+        claims: statements under the threat of `rankings`, or each with its own threat;
+            checked in exact arithmetic.
+        refutations: statements with a counterexample, as `Rankings.refute` returns it.
+        pairs: indices (target, above, below), [P, 3], all certified under the threat of
+            `rankings`; checked by the float64 recipe. See `certified_pairs`.
+        include_features: copy the training features into the folder, for people who
+            do not have the store.
+        provenance: words for people; the checker never uses them.
+
+    Returns:
+        What the checker finds in the written folder.
+
+    Raises:
+        ArgumentError: if a claim is not certified, or nothing is claimed.
+        DataError: if the checker cannot prove what was written; no certificate is left.
+        StoreError: if the folder is in use or cannot be written.
+    """
+    folder = Path(path)
+    refuse_used(folder)
+    draft = _Draft(rankings)
+    for number, item in enumerate(claims):
+        statement, threat = item if isinstance(item, tuple) else (item, rankings.threat)
+        draft.claim(f"claims[{number}]", statement, threat)
+    for statement, found in refutations:
+        draft.refute(statement, found)
+    if pairs is not None:
+        draft.list_pairs(np.asarray(pairs))
+    if include_features:
+        draft.include_features()
+    _write(folder, draft.body(provenance or {}), draft.arrays)
+    report = check_certificate(folder, rankings.geometry.train, rankings.targets)
+    if report.exit_code != 0:
+        (folder / document.NAME).unlink()
+        raise DataError(
+            f"The certificate could not be proven again, so {folder} holds none: "
+            f"{report}. Use a larger ridge, or claim less."
+        )
+    return report
+
+
+def certified_pairs(
+    rankings: Rankings, target: int, examples: Any, most: int | None = None
+) -> np.ndarray:
+    """Every certified pair of a target that involves one of some examples.
+
+    Args:
+        rankings: geometry, targets and threat.
+        target: index of the target.
+        examples: indices of training examples.
+        most: stop after this many pairs have been looked at.
+
+    Returns:
+        Indices (target, above, below), [P, 3], int32.
+
+    Raises:
+        ArgumentError: for an index out of range.
+    """
+    size = rankings.geometry.train.shape[0]
+    target = checks.index("target", target, rankings.targets.shape[0])
+    seen = np.zeros(size, bool)
+    candidates = [np.zeros((0, 2), np.intp)]
+    for example in checks.indices("examples", np.asarray(examples), size):
+        seen[example] = True
+        others = np.flatnonzero(~seen)
+        candidates.append(np.stack([np.full(len(others), example), others], axis=1))
+    chosen = np.concatenate(candidates)[:most]
+    rows = np.asarray(rankings.targets.rows(np.array([target])), np.float64)
+    proof = rankings.proof
+    scored = sweep.score_intervals(proof, rows)
+    kappa = rankings.threat.kappa(proof) * (1 + _SPARE) + 8 * proof.eta
+    order = sweep.proven_orders(proof, scored, chosen, kappa)[0]
+    kept, order = chosen[order != 0], order[order != 0]
+    kept[order < 0] = kept[order < 0][:, ::-1]
+    named = np.full((len(kept), 1), target)
+    return np.concatenate([named, kept], axis=1).astype(np.int32)
+
+
+class _Draft:
+    """Collects the parts of one certificate."""
+
+    def __init__(self, rankings: Rankings):
+        self._rankings, self._geometry = rankings, rankings.geometry
+        self._claims: list[dict[str, Any]] = []
+        self._refutations: list[dict[str, Any]] = []
+        self._bulk: dict[str, Any] | None = None
+        self._targets: set[int] = set()
+        self._witnesses: list[np.ndarray] = []
+        self._places: dict[bytes, int] = {}
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def claim(self, name: str, statement: Statement, threat: Threat) -> None:
+        """Adds a claim that natgeo certifies."""
+        verdict = decide(self._rankings.proof, statement, threat)
+        if verdict.status != CERTIFIED:
+            raise ArgumentError(
+                f"{name} is not certified, so no certificate can say that "
+                f"{statement.claim} under {threat.describe()}: {verdict.reason}."
+            )
+        sides = (statement.u.vector, statement.v.vector)
+        places = [self._witness(side) for side in sides]
+        written = _threat(threat)
+        if written["kind"] in language.NEED_NORMS:
+            self.arrays["whitener"] = self._geometry.whitener
+        self._claims.append(
+            {**self._said(statement), "threat": written, "witness": places}
+        )
+
+    def refute(self, statement: Statement, found: Counterexample) -> None:
+        """Adds a displaced training set that breaks a statement."""
+        if not found.flips:
+            raise ArgumentError(
+                f"The counterexample is not proven to break the claim that "
+                f"{statement.claim}."
+            )
+        number, geometry = len(self._refutations), self._geometry
+        stored = np.concatenate([np.float64(b) for b in geometry.train.blocks(4096)])
+        if np.array_equal(found.displaced, stored):
+            raise ArgumentError("The counterexample moves nothing: search for another.")
+        moves, directions = _low_rank(found.displaced - stored)
+        self.arrays[f"moves-{number}"] = moves
+        self.arrays[f"directions-{number}"] = directions
+        moved = natural_geometry(
+            MemoryStore(stored + moves @ directions), geometry.ridge
+        )
+        sides = (statement.u.vector, statement.v.vector)
+        self._refutations.append(
+            {
+                **self._said(statement),
+                "radius": float(np.nextafter(found.cost * (1 + 2.0**-30), 2)).hex(),
+                "floor": _floor(moved).hex(),
+                "witness": [self._add(_solve(moved, side)) for side in sides],
+                "cost_witness": [self._witness(row) for row in directions],
+            }
+        )
+
+    def list_pairs(self, pairs: np.ndarray) -> None:
+        """Adds pairs that the float64 recipe must prove."""
+        if pairs.ndim != 2 or pairs.shape[1:] != (3,) or pairs.dtype.kind not in "iu":
+            raise ArgumentError(
+                f"pairs has shape {pairs.shape} and dtype {pairs.dtype}: expected "
+                f"whole numbers (target, above, below), [P, 3]."
+            )
+        if not len(pairs):
+            raise ArgumentError("pairs is empty: leave it out to list none.")
+        self.arrays["pairs"] = pairs.astype(np.int32)
+        self.arrays["whitener"] = self._geometry.whitener
+        self._targets.update(np.unique(pairs[:, 0]).tolist())
+        self._bulk = {"threat": _threat(self._rankings.threat)}
+
+    def include_features(self) -> None:
+        """Adds the training features and their residual weights."""
+        train = self._geometry.train
+        self.arrays["features"] = np.concatenate(list(train.blocks(4096)))
+        if train.column("weights") is not None:
+            self.arrays["weights"] = self._geometry.weights
+
+    def body(self, provenance: Mapping[str, str]) -> dict[str, Any]:
+        """The contents of `certificate.json`; completes the arrays."""
+        if not self._claims and not self._refutations and self._bulk is None:
+            raise ArgumentError("There is nothing to certify: name claims or pairs.")
+        geometry = self._geometry
+        if self._witnesses:
+            self.arrays["witnesses"] = np.stack(self._witnesses)
+        return {
+            "format": document.FORMAT,
+            "version": document.VERSION,
+            "data": {
+                "features": _identity(geometry.train),
+                "weights": weights_digest(geometry.train),
+                "targets": self._target_rows(),
+                "ridge": geometry.ridge.hex(),
+                "floor": _floor(geometry).hex(),
+            },
+            "claims": self._claims,
+            "refutations": self._refutations,
+            "bulk": self._bulk,
+            "provenance": {str(k): str(v) for k, v in provenance.items()},
+        }
+
+    def _target_rows(self) -> dict[str, Any] | None:
+        if not self._targets:
+            return None
+        store, indices = self._rankings.targets, sorted(self._targets)
+        self.arrays["targets"] = store.rows(np.array(indices))
+        named = _identity(store)
+        del named["width"]
+        return {**named, "indices": indices}
+
+    def _said(self, statement: Statement) -> dict[str, Any]:
+        if not statement.about:
+            raise ArgumentError(
+                f"This statement has no name in a certificate: {statement.claim}. Make "
+                f"it with natgeo.statements."
+            )
+        about = dict(statement.about)
+        u, _ = language.sides(about)
+        self._targets.update(term.row for term in u if term.target)
+        return {"says": statement.claim, "statement": about}
+
+    def _witness(self, vector: np.ndarray) -> int:
+        """The row of the witness of a vector in the metric of the stored features."""
+        key = vector.tobytes()
+        if key not in self._places:
+            self._places[key] = self._add(_solve(self._geometry, vector))
+        return self._places[key]
+
+    def _add(self, witness: np.ndarray) -> int:
+        self._witnesses.append(witness)
+        return len(self._witnesses) - 1
+
+
+def _solve(geometry: NaturalGeometry, vector: np.ndarray) -> np.ndarray:
+    """About Q^-1 x, refined twice: a good guess is all that a witness has to be."""
+    found = np.zeros_like(vector)
+    for _ in range(3):
+        rest = vector - geometry.covariance @ found
+        found = found + geometry.whitener.T @ (geometry.whitener @ rest)
+    return found
+
+
+def _floor(geometry: NaturalGeometry) -> float:
+    """A lower bound of the eigenvalues of Q that a checker can prove.
+
+    The ridge needs no proof, and half the smallest eigenvalue a factorisation.
+    """
+    smallest = float(geometry.spectrum[0])
+    if geometry.ridge > 2.0**-30 * smallest:
+        return float(geometry.ridge)
+    return smallest / 2
+
+
+def _low_rank(moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Moves [N, r] and directions [r, K] with the displacement as their product."""
+    sketch = moved @ np.random.default_rng(0).standard_normal((moved.shape[1], 4))
+    basis = np.linalg.qr(sketch)[0]
+    left, sizes, directions = np.linalg.svd(basis.T @ moved, full_matrices=False)
+    rank = int((sizes > 1e-9 * sizes[0]).sum())
+    return basis @ (left[:, :rank] * sizes[:rank]), directions[:rank].copy()
+
+
+def _threat(threat: Threat) -> dict[str, Any]:
+    kind = _KINDS.get(type(threat))
+    if kind is None:
+        raise ArgumentError(
+            f"A certificate has no words for the threat {threat!r}: it knows "
+            f"{', '.join(sorted(_KINDS.values()))}."
+        )
+    values = {name: getattr(threat, name) for name in language.THREATS[kind]}
+    written = {k: v.hex() if isinstance(v, float) else v for k, v in values.items()}
+    return {"kind": kind, **written}
+
+
+def _identity(store: Any) -> dict[str, Any]:
+    if store.dtype.name not in folder_files.FLOATS:
+        raise DataError(
+            f"Features of dtype {store.dtype} cannot be named in a certificate: "
+            f"convert them to float32 (exact for bfloat16) and certify those."
+        )
+    rows, width = store.shape
+    digest = store.digest()
+    return {"sha256": digest, "rows": rows, "width": width, "dtype": store.dtype.name}
+
+
+def refuse_used(folder: Path) -> None:
+    """Refuses a folder that holds something.
+
+    Raises:
+        StoreError: if it does.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError(f"{folder} is in use: name a new folder for the certificate.")
+
+
+def _write(folder: Path, body: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """The arrays first and `certificate.json` last, each completely or not at all."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"Cannot write {folder}: {error.strerror}.") from None
+    listed = {}
+    for name, array in arrays.items():
+        contents = npy_header(array.dtype.name, array.shape)
+        contents += little_endian(array).tobytes()
+        write_atomically(folder / f"{name}.npy", contents)
+        listed[name] = {
+            "dtype": array.dtype.name,
+            "shape": list(array.shape),
+            "sha256": hashlib.sha256(contents).hexdigest(),
+        }
+    text = folder_files.canonical({**body, "arrays": listed})
+    write_atomically(folder / document.NAME, text)

@@ -1,0 +1,304 @@
+"""Checks claims and refutations in exact rationals, with no tolerance.
+
+A witness z for a vector x is any guess of Q^-1 x. With r = x - Q z, computed exactly,
+
+    x'Q^-1 y = x'z_y + z_x'r_y + r_x'Q^-1 r_y,    |r_x'Q^-1 r_y| <= |r_x| |r_y| / floor
+
+whenever Q >= floor I (the first two terms use Q z_y = y - r_y). So a good witness gives
+a tight enclosure of the form and a bad one a useless enclosure, never a wrong one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+
+from natgeo.display import at_least
+from natgeo.proof import language
+from natgeo.proof.data import Data
+from natgeo.proof.document import Certificate, Claim, Refutation
+from natgeo.proof.exact import Integers, integers, limbs, root_above
+
+_BLOCK = 512
+
+
+class Rejected(Exception):
+    """A claim is well formed and its proof does not hold."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A vector x, its witness z, and what is exactly left over.
+
+    Attributes:
+        x: the vector, [K].
+        z: its witness, [K].
+        rest: N (x - Q z), [K].
+        slack: upper bound of r'Q^-1 r for r = rest / N.
+        count: N.
+    """
+
+    x: Integers
+    z: Integers
+    rest: Integers
+    slack: Fraction
+    count: int
+
+    def form(self, other: Solved) -> Fraction:
+        """x'Q^-1 y without its last term, which `slack` bounds."""
+        return self.x.dot(other.z) + self.z.dot(other.rest) / self.count
+
+    def room(self, other: Solved) -> Fraction:
+        """Upper bound of the last term."""
+        return root_above(self.slack * other.slack)
+
+    def longest(self) -> Fraction:
+        """Upper bound of x'Q^-1 x."""
+        return self.form(self) + self.slack
+
+
+class ExactCheck:
+    """Checks the exact claims of one certificate against one set of data."""
+
+    def __init__(self, certificate: Certificate, data: Data):
+        self._certificate, self._data = certificate, data
+        self._count = certificate.rows
+        self._ridge = integers(np.array([certificate.ridge]))
+        self._floor = Fraction(certificate.floor)
+
+    def claim(self, claim: Claim, norms: tuple[Fraction, ...]) -> Fraction:
+        """A proven lower bound of the squared cosine of a claim that holds.
+
+        Raises:
+            Rejected: if it is not proven.
+        """
+        self._need_floor()
+        limit = language.kappa_square(claim.threat, self._count, norms)
+        if limit is None:
+            raise Rejected("its threat is beyond what the theorem can certify")
+        u, v = (
+            self._solved(x, place)
+            for x, place in zip(
+                self._sides(claim.statement), claim.witness, strict=True
+            )
+        )
+        lowest = u.form(v) - u.room(v)
+        if not lowest > 0:
+            raise Rejected("it is not proven of the stored data themselves")
+        square = lowest * lowest / (u.longest() * v.longest())
+        if not square > limit:
+            raise Rejected(
+                f"its cosine is proven above {_root(square)} only; the threat needs "
+                f"more than {_root(limit)}"
+            )
+        return square
+
+    def refutation(self, number: int) -> Fraction:
+        """The negative gap of the displaced data, at most, as an exact number.
+
+        Raises:
+            Rejected: if the move costs more than it says, or does not break the claim.
+        """
+        refuted = self._certificate.refutations[number]
+        self._need_floor()
+        self._check_cost(number, refuted)
+        moved = _Moved(self, number, refuted)
+        u, v = moved.solved()
+        highest = u.form(v) + u.room(v)
+        if not highest < 0:
+            raise Rejected("the displaced data are not proven to break it")
+        return highest
+
+    def _check_cost(self, number: int, refuted: Refutation) -> None:
+        """N cost^2 = sum_kl (A'A)_kl b_k'Q^-1 b_l <= N radius^2, for moves A."""
+        directions = integers(refuted.directions)
+        solved = [
+            self._solved(directions[k], place)
+            for k, place in enumerate(refuted.cost_witness)
+        ]
+        weight, total = self._weights[number], Fraction(0)
+        for k, left in enumerate(solved):
+            for m, right in enumerate(solved):
+                total += weight.entry(k, m) * left.form(right)
+        # tr(A'A rest) <= tr(A'A) tr(rest), both positive semidefinite.
+        trace = self._moves[number].squared()
+        total += trace * sum((part.slack for part in solved), Fraction(0))
+        if not total <= self._count * Fraction(refuted.radius) ** 2:
+            raise Rejected("its displacement is not proven to cost what it states")
+
+    @cached_property
+    def _weights(self) -> list[Integers]:
+        """A'A for all moves A."""
+        return [moves.transposed @ moves for moves in self._moves]
+
+    @cached_property
+    def _moves(self) -> list[Integers]:
+        return [integers(part.moves) for part in self._certificate.refutations]
+
+    @cached_property
+    def _witnesses(self) -> Integers:
+        return integers(self._certificate.arrays["witnesses"])
+
+    @cached_property
+    def _products(self) -> tuple[Integers, list[Integers]]:
+        """Phi'Phi Z' for all witnesses Z, [K, V], and Phi'A for all moves A, [K, r]."""
+        z = limbs(self._certificate.arrays["witnesses"].T)
+        width, start = self._certificate.width, 0
+        applied = _zeros(width, z.limbs.shape[2])
+        moves = [part.moves for part in self._certificate.refutations]
+        crossed = [_zeros(width, part.shape[1]) for part in moves]
+        for block in self._data.blocks(_BLOCK):
+            x = limbs(block)
+            applied += (x.transposed @ (x @ z)).integers()
+            for k, part in enumerate(moves):
+                rows = limbs(part[start : start + len(block)])
+                crossed[k] += (x.transposed @ rows).integers()
+            start += len(block)
+        return applied, crossed
+
+    @cached_property
+    def _gram(self) -> Integers:
+        """Phi'Phi, [K, K]."""
+        total = _zeros(self._certificate.width, self._certificate.width)
+        for block in self._data.blocks(_BLOCK):
+            total += limbs(block).gram.integers()
+        return total
+
+    @cached_property
+    def _floor_is_proven(self) -> bool:
+        return is_floor(lambda: self._gram, self._count, self._ridge, self._floor)
+
+    def _need_floor(self) -> None:
+        if not self._floor_is_proven:
+            raise Rejected("its lower bound of the covariance is not proven")
+
+    def _solved(self, x: Integers, place: int) -> Solved:
+        z = self._witnesses[place]
+        applied = self._products[0].transposed[place]
+        return solved(x, z, applied, self._count, self._ridge, self._floor)
+
+    def _sides(self, statement: Mapping) -> tuple[Integers, Integers]:
+        u, v = language.sides(statement)
+        return self._combined(u), self._combined(v)
+
+    def _combined(self, terms: list[language.Term]) -> Integers:
+        total = integers(np.zeros(self._certificate.width))
+        for term in terms:
+            row = integers(self._data.row(term)) * term.sign
+            if term.weighted:
+                row = row * integers(self._data.weights[term.row : term.row + 1])
+            total += row
+        return total
+
+
+class _Moved:
+    """The covariance of displaced features Phi + A B, for A [N, r] and B [r, K].
+
+    N Q' = N Q + C B + (C B)' + B'(A'A) B with C = Phi'A: nothing of size N x K.
+    """
+
+    def __init__(self, check: ExactCheck, number: int, refuted: Refutation):
+        self._check, self._refuted = check, refuted
+        self._directions = integers(refuted.directions)
+        self._crossed = check._products[1][number]
+        self._weight = check._weights[number]
+
+    def solved(self) -> tuple[Solved, Solved]:
+        """The two sides of the statement under the displaced covariance."""
+        check, floor = self._check, Fraction(self._refuted.floor)
+        if not is_floor(lambda: self._gram, check._count, check._ridge, floor):
+            raise Rejected("the floor of its displaced covariance is not proven")
+        sides = check._sides(self._refuted.statement)
+        left, right = (
+            self._one(x, place, floor)
+            for x, place in zip(sides, self._refuted.witness, strict=True)
+        )
+        return left, right
+
+    def _one(self, x: Integers, place: int, floor: Fraction) -> Solved:
+        z = self._check._witnesses[place]
+        b, c = self._directions, self._crossed
+        turned = b @ z
+        applied = self._check._products[0].transposed[place]
+        applied = applied + c @ turned
+        applied = applied + b.transposed @ (c.transposed @ z + self._weight @ turned)
+        return solved(x, z, applied, self._check._count, self._check._ridge, floor)
+
+    @property
+    def _gram(self) -> Integers:
+        b = self._directions
+        cross = self._crossed @ b
+        square = b.transposed @ (self._weight @ b)
+        return self._check._gram + cross + cross.transposed + square
+
+
+def solved(
+    x: Integers,
+    z: Integers,
+    applied: Integers,
+    count: int,
+    ridge: Integers,
+    floor: Fraction,
+) -> Solved:
+    """What a witness leaves over, given Phi'Phi z."""
+    rest = x * count - applied - (z * ridge) * count
+    slack = rest.squared() / (count * count * floor)
+    return Solved(x, z, rest, slack, count)
+
+
+def is_floor(
+    gram: Callable[[], Integers], count: int, ridge: Integers, floor: Fraction
+) -> bool:
+    """Whether (1/N) gram + ridge I >= floor I > 0 is proven."""
+    if 0 < floor <= ridge.entry(0):
+        return True
+    return floor > 0 and _exceeds(gram(), count, ridge, floor)
+
+
+def _exceeds(gram: Integers, count: int, ridge: Integers, floor: Fraction) -> bool:
+    """Whether (1/N) gram + ridge I >= floor I is proven, exactly.
+
+    For any matrix L: if E = N (Q - 1.5 floor I - L L') has norm(E) <= N floor / 2, then
+    Q >= 1.5 floor I + L L' - floor / 2 I >= floor I. L is a rounded Cholesky factor.
+    """
+    room = 1.5 * float(floor)
+    if not math.isfinite(room):
+        return False
+    width = len(gram.values)
+    eye = Integers(np.eye(width, dtype=np.int64).astype(object), 0)
+    shift = integers(np.array([[room]]))
+    target = gram + (eye * ridge) * count - (eye * shift) * count
+    guess = _cholesky(target, count)
+    if guess is None:
+        return False
+    factor = limbs(guess)
+    rest = target - (factor @ factor.transposed).integers() * count
+    slack = Fraction(room) - floor  # not floor / 2: 1.5 floor is itself rounded
+    return slack > 0 and rest.squared() <= (count * slack) ** 2
+
+
+def _cholesky(target: Integers, count: int) -> np.ndarray | None:
+    """A rounded Cholesky factor of target / N; a guess, believed by nobody."""
+    longest = max(int(abs(x)).bit_length() for x in target.values.ravel())
+    drop = max(0, longest - 1000)
+    rounded = (target.values >> drop).astype(np.float64) / count
+    with np.errstate(all="ignore"):
+        matrix = np.ldexp(rounded, target.exponent + drop)
+        try:
+            factor = np.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError:
+            return None
+    return factor if np.isfinite(factor).all() else None
+
+
+def _zeros(rows: int, columns: int) -> Integers:
+    return Integers(np.zeros((rows, columns), object), 0)
+
+
+def _root(square: Fraction) -> str:
+    return at_least(float(root_above(square)))

@@ -1,0 +1,85 @@
+"""What `natgeo certify --out` puts into a certificate, for the targets it shows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from natgeo.certify.rankings import Rankings
+from natgeo.certify.statements import Statement
+from natgeo.certify.threats import Wasserstein2
+from natgeo.certify.witness import Counterexample
+from natgeo.errors import DataError
+from natgeo.proof.certificate import certified_pairs, write_certificate
+from natgeo.proof.checker import CheckReport
+from natgeo.types import Threat
+
+MOST_PAIRS = 200_000  # 2.4 MB
+
+
+def issue_certificate(
+    path: str | os.PathLike,
+    rankings: Rankings,
+    scores: np.ndarray,
+    shown: Sequence[int],
+    *,
+    top: int = 10,
+    provenance: Mapping[str, str] | None = None,
+) -> CheckReport:
+    """Writes the certificate behind the targets that a report shows.
+
+    For every shown target: the best proponent against the one `top` places below it, at
+    the radius up to which this is certified (exact form); and every certified pair that
+    involves one of the `top` best, as the shown rank intervals count them, the best
+    first and `MOST_PAIRS` in all (bulk form). With ridge 0, where radii are exact, also
+    the counterexample just outside the radius of the first claim.
+
+    Args:
+        path: folder to make.
+        rankings: the certificates.
+        scores: scores of all targets, [M, N], which choose what is claimed.
+        shown: indices of targets.
+        top: how many proponents are shown.
+        provenance: words for people.
+
+    Raises:
+        DataError: if nothing is certified.
+    """
+    claims: list[tuple[Statement, Threat]] = []
+    broken: list[tuple[Statement, Counterexample]] = []
+    pairs = [np.zeros((0, 3), np.int32)]
+    for target in shown:
+        order = np.argsort(-scores[target], kind="stable")
+        pairs.append(
+            certified_pairs(
+                rankings, target, order[:top], most=MOST_PAIRS // len(shown)
+            )
+        )
+        if len(order) < 2:
+            continue
+        rival = min(top, len(order) - 1)
+        pair = {"target": target, "above": int(order[0]), "below": int(order[rival])}
+        radius = rankings.radius(**pair)
+        if not radius > 0:
+            continue
+        claims.append((rankings.statement(**pair), Wasserstein2(radius)))
+        if rankings.geometry.ridge == 0 and not broken:
+            found = rankings.refute(**pair)
+            broken += [(claims[-1][0], found)] if found.flips else []
+    listed = np.concatenate(pairs)
+    if not claims and not len(listed):
+        raise DataError(
+            f"Nothing about the shown targets is certified under "
+            f"{rankings.threat.describe()}, so there is no certificate to write. Use a "
+            f"smaller eps, or a larger ridge."
+        )
+    return write_certificate(
+        path,
+        rankings,
+        claims,
+        refutations=broken,
+        pairs=listed if len(listed) else None,
+        provenance=provenance,
+    )
