@@ -58,6 +58,13 @@ def full():
         "guarantee": {
             "says": "For the 1,500 stored feature vectors, point 812 keeps its rank.",
             "does_not_say": ["Nothing about retraining.", "Nothing about ties."],
+            "scale": {
+                "says": ["eps = 0.01 is 3 % of what one example moves."],
+                "rows": [
+                    {"change": "one example shifted", "covariance": 0.3, "moved": 0.9},
+                    {"change": "an unknown one", "covariance": None, "moved": 2.5},
+                ],
+            },
         },
         "geometry": {
             "N": 1500,
