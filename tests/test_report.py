@@ -271,7 +271,7 @@ def test_the_same_document_gives_the_same_bytes(tmp_path):
 def hostile(value):
     if isinstance(value, dict):
         free = {"label", "value", "note", "says", "claim", "predicted", "name"}
-        free |= {"given", "suggested", "title", "data"}
+        free |= {"given", "suggested", "title", "data", "change"}
         return {
             key: HOSTILE if key in free and isinstance(entry, str) else hostile(entry)
             for key, entry in value.items()
