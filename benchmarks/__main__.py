@@ -1,6 +1,6 @@
 """Runs every benchmark: `python -m benchmarks`, or `--quick` for toy sizes."""
 
-from benchmarks import digits, fidelity, pairs, scores
+from benchmarks import digits, fidelity, images, pairs, scores, soundness
 
-for module in (scores, pairs, digits, fidelity):
+for module in (scores, pairs, digits, fidelity, images, soundness):
     module.main()

@@ -70,7 +70,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             short(row["condition"]),
             *(percent(row["certified"][place]) for place in places),
             *(percent(row[name][places[1]]) for name in NAMES[1:]),
-            f"{row['amplification_median']:,.0f}x",
+            f"{row['amplification_median']:,.1f}x",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
