@@ -144,7 +144,8 @@ def _keep_figure(rows: list[dict[str, Any]]) -> None:
     curves = {"digits": demo.run(0)["curve"]}
     for row in rows:
         if row["ridge"] == 0:
-            curves[row["data"]] = row
+            short_note = row["note"].partition(",")[0]
+            curves[row["data"] + (f" ({short_note})" if short_note else "")] = row
     picture = figures.compared_curves(curves)
     (RESULTS / "images.svg").write_bytes(base64.b64decode(picture.partition(",")[2]))
 

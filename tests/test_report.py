@@ -479,6 +479,17 @@ def test_reading_a_document_imports_neither_jax_nor_matplotlib():
     assert subprocess.run(run, capture_output=True, text=True).stdout == "[]\n"
 
 
+def test_curves_of_several_data_sets_are_drawn_and_named():
+    curve = check_document(full())["curve"]
+    less = {**curve, "certified": [share / 2 for share in curve["certified"]]}
+    drawing = svg_of(figures.compared_curves({"digits": curve, "CIFAR-10": less}))
+    for name in ("digits", "CIFAR-10"):
+        for kind in ("certified", "first-order, natural"):
+            assert f">{name}, {kind}<" in drawing
+    same = svg_of(figures.compared_curves({"digits": curve, "CIFAR-10": curve}))
+    assert drawing != same
+
+
 @pytest.mark.parametrize("narrow", [False, True])
 def test_the_curve_labels_what_it_draws(narrow):
     curve = check_document(full())["curve"]

@@ -127,22 +127,30 @@ def compared_curves(curves: Mapping[str, Mapping[str, Any]]) -> str:
 
     def draw(axes: Axes) -> None:
         _share_axes(axes, low, high)
-        for place, (name, curve) in enumerate(curves.items()):
-            for key, label, colour, _, level in CURVES[:2]:
+        for (name, curve), style in zip(curves.items(), _STYLES, strict=False):
+            for key, label, colour, *_ in CURVES[:2]:
+                first = key == "certified"
                 axes.plot(
                     curve["radii"],
                     curve[key],
                     color=colour,
-                    linestyle=_STYLES[place],
-                    linewidth=2.2 if key == "certified" else 1.6,
+                    linestyle=style,
+                    linewidth=2.2 if first else 1.6,
+                    label=f"{_drawable(name)}, {'certified' if first else label}",
                     zorder=3,
                     clip_on=False,
                 )
-                words = _drawable(name) if key == "certified" else label
-                if key == "certified" or place == 0:
-                    spread = level + 0.22 - 0.2 * place
-                    tag = (words, colour, spread)
-                    _label_curve(axes, curve["radii"], curve[key], tag, 0.7)
+        handles, labels = axes.get_legend_handles_labels()
+        # The certified curves first.
+        order = [*range(0, len(handles), 2), *range(1, len(handles), 2)]
+        axes.legend(
+            [handles[i] for i in order],
+            [labels[i] for i in order],
+            loc="upper right",
+            frameon=False,
+            fontsize=8.5,
+            handlelength=3.2,
+        )
 
     return _svg((8.6, 3.7), draw)
 
