@@ -7,9 +7,9 @@ Every change is placed between two numbers, in natural units:
 `covariance` is the Bures distance ||(R Q' R^T)^(1/2) - I||_F of the second moments, the
 ridge in both. The order-2 certificates depend on P' through it alone, so one issued at
 eps holds for every change with covariance <= eps, however far its examples move.
-`moved` is the cost of an explicit coupling. Proof of the first inequality: Gelbrich's
-bound for the moments without the ridge, and adding the same independent noise of
-covariance ridge I to both sides cannot take two Gaussians further apart.
+`moved` is the cost of an explicit coupling. Proof of the first inequality: couple the
+two distributions optimally, add the same independent noise of covariance ridge I to
+both sides, and apply Gelbrich's bound for second moments to the sums.
 
 The numbers are measured in float64, not proven: they choose a radius, they are not part
 of a certificate.
