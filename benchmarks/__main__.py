@@ -1,6 +1,25 @@
 """Runs every benchmark: `python -m benchmarks`, or `--quick` for toy sizes."""
 
-from benchmarks import certificates, digits, fidelity, pairs, scores
+from benchmarks import (
+    certificates,
+    digits,
+    fidelity,
+    images,
+    pairs,
+    ridge_gap,
+    scores,
+    soundness,
+)
 
-for module in (scores, pairs, digits, certificates, fidelity):
+MODULES = (
+    scores,
+    pairs,
+    digits,
+    ridge_gap,
+    certificates,
+    soundness,
+    fidelity,
+    images,
+)
+for module in MODULES:
     module.main()

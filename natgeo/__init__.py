@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from natgeo.attribution import Attribution as Attribution
     from natgeo.attribution import attribute as attribute
+    from natgeo.certify import distances as distances
     from natgeo.certify import statements as statements
     from natgeo.certify import threats as threats
     from natgeo.certify.rankings import Rankings as Rankings
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from natgeo.store.memory import MemoryStore as MemoryStore
 
 _MODULES = {
+    "distances": "natgeo.certify.distances",
     "projectors": "natgeo.features.projectors",
     "statements": "natgeo.certify.statements",
     "tasks": "natgeo.features.tasks",

@@ -168,6 +168,12 @@ def featurize(
     "--targets", required=True, type=_FOLDER, help="Store of target features."
 )
 @_ridge_option
+@click.option(
+    "--changed",
+    type=_FOLDER,
+    help="Store of the same training examples after a known change (an augmentation, "
+    "a relabelling), to compare eps with.",
+)
 @click.option("--threat", type=click.Choice(["w2"]), default="w2", show_default=True)
 @click.option("--eps", type=float, default=0.01, show_default=True, help="Radius.")
 @click.option(
@@ -184,6 +190,7 @@ def certify(
     train: Path,
     targets: Path,
     ridge: float | None,
+    changed: Path | None,
     threat: str,
     eps: float,
     show: int,
@@ -213,6 +220,7 @@ def certify(
     store, points = DiskStore(train), DiskStore(targets)
     geometry = natural_geometry(store, ridge)
     rankings = certify_rankings(geometry, points, against, progress=True)
+    scale = None if changed is None else _scale(rankings, DiskStore(changed))
     all_scores = scores(geometry, points)
     curve = sections.curve_section(rankings)
     fraction = rankings.fraction  # known from the curve's pass over all pairs
@@ -226,7 +234,7 @@ def certify(
                 "note": f"of {rankings.pairs:,} pairs, mean of {len(fraction)} targets",
             }
         ],
-        guarantee=sections.guarantee_section(rankings),
+        guarantee=sections.guarantee_section(rankings, scale),
         geometry=sections.geometry_section(rankings),
         curve=curve,
         targets=[
@@ -356,6 +364,17 @@ def doctor(stores: tuple[Path, ...]) -> tuple:
     elif not found["healthy"]:
         code = StoreError.exit_code
     return found, "\n".join(lines), code
+
+
+def _scale(rankings: Any, changed: Any) -> dict[str, Any]:
+    """Distances of the change that a store holds, and of bootstrap resamples."""
+    from natgeo.certify import distances
+    from natgeo.report import sections
+
+    geometry = rankings.geometry
+    found = distances.change(geometry, geometry.train, changed)
+    again = distances.resample(geometry)
+    return sections.scale_section(rankings, {"changed in this way": found}, again)
 
 
 def _what_is_safe(out: Path) -> str:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from natgeo.certify import distances
 from natgeo.certify.rankings import Rankings, certify_rankings
 from natgeo.certify.threats import Wasserstein2
 from natgeo.display import percent
@@ -135,6 +136,23 @@ def run(seed: int = 0, *, progress: bool = False) -> dict[str, Any]:
         featurize(loss, params, (data.x, data.y), projector, progress=progress)
     )
 
+    def features_of(x: np.ndarray, y: np.ndarray) -> Any:
+        return featurize(margin, params, (x, y), projector, progress=progress)
+
+    relabelled = (data.y + 1) % CLASSES
+    scale = sections.scale_section(
+        rankings,
+        {
+            "shifted by one pixel": distances.change(
+                geometry, train, features_of(_shifted(data.x), data.y)
+            ),
+            "relabelled as the next digit": distances.change(
+                geometry, train, features_of(data.x, relabelled)
+            ),
+        },
+        distances.resample(geometry, seed=seed),
+    )
+
     def picture(index: int) -> str:
         return png_data_uri(data.x[index].reshape(8, 8))
 
@@ -155,7 +173,7 @@ def run(seed: int = 0, *, progress: bool = False) -> dict[str, Any]:
         "demo",
         "Certified attribution of handwritten digits",
         summary=_summary(accuracy, len(predicted), curve, scan_part, geometry_part),
-        guarantee=sections.guarantee_section(rankings),
+        guarantee=sections.guarantee_section(rankings, scale),
         geometry=geometry_part,
         curve=curve,
         targets=[
@@ -202,6 +220,13 @@ def write(document: dict[str, Any], folder: Path) -> tuple[Path, Path]:
     write_document(document, record)
     write_report(document, page)
     return record, page
+
+
+def _shifted(x: np.ndarray) -> np.ndarray:
+    """The same digits one pixel to the right, [N, 64]."""
+    images = x.reshape(-1, 8, 8)
+    moved = np.concatenate([np.zeros_like(images[:, :, :1]), images[:, :, :-1]], axis=2)
+    return moved.reshape(x.shape)
 
 
 def _interesting_targets(predicted: np.ndarray, truth: np.ndarray) -> list[int]:

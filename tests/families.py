@@ -137,6 +137,11 @@ def _zero_row(rng, dtype):
     return rows, 0.0
 
 
+def _wild_rows(rng, dtype):
+    sizes = rng.integers(-12, 12, size=(9, 1))
+    return np.ldexp(rng.normal(size=(9, 3)), sizes), 2.0**-10
+
+
 FAMILIES: dict[str, tuple[Maker, bool]] = {
     "random": (_random, True),
     "random with ridge": (_random_ridge, True),
@@ -159,6 +164,7 @@ FAMILIES: dict[str, tuple[Maker, bool]] = {
     "big integers": (_big_integers, False),
     "offset": (_offset, False),
     "zero row": (_zero_row, True),
+    "wild rows": (_wild_rows, False),
 }
 
 

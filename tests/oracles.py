@@ -218,8 +218,20 @@ def kappa_square(eps: float) -> Fraction:
 
 
 def holds_at(eps: float, square: Fraction) -> bool:
-    """The certificate's inequality c^2 > eps^2 (2 - eps^2) with eps < 1, exactly."""
-    return eps < 1 and square > kappa_square(eps)
+    """The certificate's inequality c^2 > eps^2 (2 - eps^2) with eps < 1, exactly.
+
+    In integers: a/b > p^2 (2 q^2 - p^2) / q^4 with eps = p/q, without common divisors.
+    """
+    if not eps < 1:
+        return False
+    p, q = (x * x for x in eps.as_integer_ratio())
+    return square.numerator * q * q > square.denominator * p * (2 * q - p)
+
+
+def at_most_square(value: float, square: Fraction) -> bool:
+    """value^2 <= square, exactly."""
+    p, q = value.as_integer_ratio()
+    return p * p * square.denominator <= square.numerator * q * q
 
 
 def exact_moment_share(matrix, ridge, vector) -> Fraction:
@@ -251,13 +263,23 @@ def holds_with_ridge(eps: float, square: Fraction, share: Fraction) -> bool:
 
 def root(square: Fraction) -> float:
     """Square root to a few units in the last place, also of tiny rationals."""
-    half = (square.denominator.bit_length() - square.numerator.bit_length()) // 2
-    return math.ldexp(math.sqrt(square * Fraction(4) ** half), -half) if square else 0.0
+    return _root(square.numerator, square.denominator)
+
+
+def _root(top: int, bottom: int) -> float:
+    """sqrt(top / bottom) from an integer square root of some 60 bits."""
+    half = (bottom.bit_length() - top.bit_length()) // 2 + 60
+    if half >= 0:
+        scaled = (top << 2 * half) // bottom
+    else:
+        scaled = top // (bottom << -2 * half)
+    return math.ldexp(math.isqrt(scaled), -half)
 
 
 def breaking_radius(square: Fraction) -> float:
     """The least double at which the inequality of `holds_at` fails."""
-    eps = root(square) / math.sqrt(1 + root(max(1 - square, Fraction(0))))
+    top, bottom = square.numerator, square.denominator
+    eps = _root(top, bottom) / math.sqrt(1 + _root(max(bottom - top, 0), bottom))
     steps = 0
     while eps > 0 and not holds_at(eps, square):
         eps, steps = math.nextafter(eps, 0.0), steps + 1

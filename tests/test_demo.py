@@ -49,6 +49,25 @@ def test_the_pair_is_certified_and_broken_just_outside(document):
     )
 
 
+def test_eps_is_compared_with_changes_of_the_same_digits(document):
+    scale = document["guarantee"]["scale"]
+    rows = {row["change"]: row for row in scale["rows"]}
+    assert list(rows) == [
+        "one example shifted by one pixel (median)",
+        "all examples shifted by one pixel",
+        "one example relabelled as the next digit (median)",
+        "all examples relabelled as the next digit",
+        "bootstrap resample (median of 3)",
+    ]
+    assert all(0 < row["covariance"] < row["moved"] for row in scale["rows"])
+    # One of 1,500 moves 1/sqrt(1500) as far as all, if all move alike.
+    one, every = (row["moved"] for row in scale["rows"][:2])
+    assert 0.8 < one * 1500**0.5 / every < 1.2
+    words = text.render(document)
+    for line in scale["says"]:
+        assert " ".join(line.split()) in " ".join(words.split())
+
+
 def test_the_scan_is_shown_beside_plain_loss(document):
     scan = document["scan"]
     assert scan["known_flips"] == 150

@@ -58,6 +58,13 @@ def full():
         "guarantee": {
             "says": "For the 1,500 stored feature vectors, point 812 keeps its rank.",
             "does_not_say": ["Nothing about retraining.", "Nothing about ties."],
+            "scale": {
+                "says": ["eps = 0.01 is 3 % of what one example moves."],
+                "rows": [
+                    {"change": "one example shifted", "covariance": 0.3, "moved": 0.9},
+                    {"change": "an unknown one", "covariance": None, "moved": 2.5},
+                ],
+            },
         },
         "geometry": {
             "N": 1500,
@@ -264,7 +271,7 @@ def test_the_same_document_gives_the_same_bytes(tmp_path):
 def hostile(value):
     if isinstance(value, dict):
         free = {"label", "value", "note", "says", "claim", "predicted", "name"}
-        free |= {"given", "suggested", "title", "data"}
+        free |= {"given", "suggested", "title", "data", "change"}
         return {
             key: HOSTILE if key in free and isinstance(entry, str) else hostile(entry)
             for key, entry in value.items()
@@ -470,6 +477,17 @@ def test_reading_a_document_imports_neither_jax_nor_matplotlib():
     )
     run = [sys.executable, "-c", code]
     assert subprocess.run(run, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_curves_of_several_data_sets_are_drawn_and_named():
+    curve = check_document(full())["curve"]
+    less = {**curve, "certified": [share / 2 for share in curve["certified"]]}
+    drawing = svg_of(figures.compared_curves({"digits": curve, "CIFAR-10": less}))
+    for name in ("digits", "CIFAR-10"):
+        for kind in ("certified", "first-order, natural"):
+            assert f">{name}, {kind}<" in drawing
+    same = svg_of(figures.compared_curves({"digits": curve, "CIFAR-10": curve}))
+    assert drawing != same
 
 
 @pytest.mark.parametrize("narrow", [False, True])

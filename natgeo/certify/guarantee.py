@@ -7,10 +7,11 @@ the metric and what is held fixed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from natgeo.certify.distances import Change, Distance, typical
 from natgeo.certify.rankings import Rankings
 from natgeo.certify.rounding import Proof
 from natgeo.certify.threats import Wasserstein2
@@ -88,6 +89,44 @@ def radius_in_words(proof: Proof, threat: Wasserstein2) -> str:
         f"{terms['replacements']:.2g} training points by others at the median natural "
         f"distance."
     )
+
+
+def resample_in_words(eps: float, resamples: Sequence[Distance]) -> str:
+    """A radius against what drawing the training set again does to the covariance."""
+    moved = typical(resamples).covariance
+    return (
+        f"eps = {given(eps)} is {_times(eps, moved)} what one bootstrap resample of "
+        f"the training set moves the covariance ({moved:.3g}): at this radius nothing "
+        f"is said about sampling noise."
+        if eps < moved
+        else f"eps = {given(eps)} covers what one bootstrap resample of the training "
+        f"set moves the covariance ({moved:.3g})."
+    )
+
+
+def change_in_words(eps: float, name: str, change: Change) -> str:
+    """A radius against a known change, whose `name` completes "an example ..."."""
+    alone = change.one()
+    words = (
+        f"eps = {given(eps)} is {_times(eps, alone.covariance)} what one example "
+        f"{name} moves the covariance (median {alone.covariance:.3g})"
+    )
+    share = change.covered(eps)
+    if math.isnan(share):
+        return f"{words}."
+    if share == 1:
+        return f"{words}; it covers all examples {name}."
+    return (
+        f"{words}; it covers giving {100 * share:.3g} % of every example's weight to "
+        f"the same example {name}."
+    )
+
+
+def _times(eps: float, moved: float) -> str:
+    if not moved > 0:
+        return "infinitely many times"
+    ratio = eps / moved
+    return f"{ratio:.3g} times" if ratio >= 1 else f"{100 * ratio:.3g} % of"
 
 
 def _data(proof: Proof) -> str:

@@ -37,8 +37,21 @@ _RADIUS = number(0)
 _PICTURES = {"target": thumbnail, "above": thumbnail, "below": thumbnail}
 
 _SUMMARY = record({"label": text(empty=False), "value": text()}, {"note": text()})
+_SCALE = record(
+    {"says": rows(text(), most=50)},
+    {
+        "rows": rows(
+            record(
+                {"change": text(empty=False)},
+                {"covariance": number(0), "moved": number(0)},
+            ),
+            most=100,
+        )
+    },
+)
 _GUARANTEE = record(
-    {"says": text(empty=False)}, {"does_not_say": rows(text(), most=50)}
+    {"says": text(empty=False)},
+    {"does_not_say": rows(text(), most=50), "scale": _SCALE},
 )
 _GEOMETRY = record(
     {"N": whole(1), "K": whole(1)},

@@ -46,6 +46,7 @@ _DETECTORS = (
     ("#8a6d00", (0, (3, 1.5))),
     (EUCLIDEAN, (0, (1, 3))),
 )
+_STYLES = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
 _FONT = "DejaVu Sans"  # comes with matplotlib: the same measures on every machine
 _STACK = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 _STYLE: dict[Any, Any] = {
@@ -87,13 +88,7 @@ def certification_curve(
     radii = curve["radii"]
 
     def draw(axes: Axes) -> None:
-        axes.set_xscale("log")
-        axes.set_xlim(radii[0], radii[-1])
-        axes.set_ylim(0, 1.04)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
-        _percentages(axes.yaxis)
-        axes.grid(axis="y")
+        _share_axes(axes, radii[0], radii[-1])
         for name, label, colour, style, level in CURVES:
             if curve[name] is not None:
                 axes.plot(
@@ -109,12 +104,68 @@ def certification_curve(
                 words = words.removesuffix(" (exact, order 2)") if narrow else words
                 room = 0.62 if narrow else 0.7
                 _label_curve(axes, radii, curve[name], (words, colour, level), room)
-        axes.set_xlabel("radius of the ball, natural distance (log scale)")
-        axes.set_title("share of all pairs", loc="left", color=_MUTED, fontsize=9)
         if eps is not None and radii[0] <= eps <= radii[-1]:
             _mark_radius(axes, curve, eps, "\n" if narrow else " ")
 
     return _svg((3.6, 3.3) if narrow else (8.6, 3.7), draw)
+
+
+def compared_curves(curves: Mapping[str, Mapping[str, Any]]) -> str:
+    """Certification curves of up to four data sets in one figure.
+
+    Certified shares are blue, first-order natural ones orange; each data set has its
+    own line style.
+
+    Args:
+        curves: name of a data set -> `curve` section of its document.
+
+    Returns:
+        A data URI.
+    """
+    low = min(curve["radii"][0] for curve in curves.values())
+    high = max(curve["radii"][-1] for curve in curves.values())
+
+    def draw(axes: Axes) -> None:
+        _share_axes(axes, low, high)
+        for (name, curve), style in zip(curves.items(), _STYLES, strict=False):
+            for key, label, colour, *_ in CURVES[:2]:
+                first = key == "certified"
+                axes.plot(
+                    curve["radii"],
+                    curve[key],
+                    color=colour,
+                    linestyle=style,
+                    linewidth=2.2 if first else 1.6,
+                    label=f"{_drawable(name)}, {'certified' if first else label}",
+                    zorder=3,
+                    clip_on=False,
+                )
+        handles, labels = axes.get_legend_handles_labels()
+        # The certified curves first.
+        order = [*range(0, len(handles), 2), *range(1, len(handles), 2)]
+        axes.legend(
+            [handles[i] for i in order],
+            [labels[i] for i in order],
+            loc="upper right",
+            frameon=False,
+            fontsize=8.5,
+            handlelength=3.2,
+        )
+
+    return _svg((8.6, 3.7), draw)
+
+
+def _share_axes(axes: Axes, low: float, high: float) -> None:
+    """Axes of a share of all pairs over a radius on a log scale."""
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.set_ylim(0, 1.04)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    _percentages(axes.yaxis)
+    axes.grid(axis="y")
+    axes.set_xlabel("radius of the ball, natural distance (log scale)")
+    axes.set_title("share of all pairs", loc="left", color=_MUTED, fontsize=9)
 
 
 def _label_curve(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from natgeo.certify import guarantee, sensitivity
+from natgeo.certify.distances import Change, Distance, typical
 from natgeo.certify.rankings import Rankings
 from natgeo.certify.threats import Wasserstein2
 from natgeo.evaluate import detection
@@ -64,12 +65,57 @@ def geometry_section(rankings: Rankings) -> dict[str, Any]:
     }
 
 
-def guarantee_section(rankings: Rankings) -> dict[str, Any]:
-    """The guarantee in words, its radius in proportion, and what it does not say."""
+def guarantee_section(
+    rankings: Rankings, scale: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The guarantee in words, its radius in proportion, and what it does not say.
+
+    Args:
+        rankings: the certificates.
+        scale: from `scale_section`, distances of known changes of the same data.
+    """
     says = guarantee.rankings_in_words(rankings)
     if isinstance(rankings.threat, Wasserstein2):
         says += " " + guarantee.radius_in_words(rankings.proof, rankings.threat)
-    return {"says": says, "does_not_say": list(guarantee.LIMITS)}
+    section: dict[str, Any] = {"says": says, "does_not_say": list(guarantee.LIMITS)}
+    return section if scale is None else {**section, "scale": dict(scale)}
+
+
+def scale_section(
+    rankings: Rankings,
+    changes: Mapping[str, Change],
+    resamples: Sequence[Distance] = (),
+) -> dict[str, Any]:
+    """What known changes of the user's own data measure, so that eps means something.
+
+    Args:
+        rankings: the certificates; sentences are made for an order-2 threat.
+        changes: words that complete "an example ..." -> `distances.change`.
+        resamples: from `distances.resample`.
+    """
+    rows, says = [], []
+    eps = rankings.threat.eps if isinstance(rankings.threat, Wasserstein2) else None
+    for name, change in changes.items():
+        rows.append(_distance(f"one example {name} (median)", change.one()))
+        rows.append(_distance(f"all examples {name}", change.share(1.0)))
+        if eps is not None:
+            says.append(guarantee.change_in_words(eps, name, change))
+    if resamples:
+        middle = typical(resamples)
+        rows.append(
+            _distance(f"bootstrap resample (median of {len(resamples)})", middle)
+        )
+        if eps is not None:
+            says.append(guarantee.resample_in_words(eps, resamples))
+    return {"says": says, "rows": rows}
+
+
+def _distance(name: str, found: Distance) -> dict[str, Any]:
+    return {
+        "change": name,
+        "covariance": _finite(found.covariance),
+        "moved": _finite(found.moved),
+    }
 
 
 def curve_section(rankings: Rankings, radii: Sequence[float] = RADII) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from natgeo.display import at_least, at_most, percent
+from natgeo.display import at_least, at_most, percent, short
 
 _WIDTH = 96
 # Radii shown in the terminal; the page and the JSON hold the whole curve.
@@ -41,6 +41,8 @@ def _parts(document: dict[str, Any]) -> Iterator[Any]:
         yield from _scan(document["scan"])
     if "guarantee" in document:
         yield document["guarantee"]["says"]
+        if document["guarantee"].get("scale"):
+            yield from _scale(document["guarantee"]["scale"])
         yield "\n".join(f"- {line}" for line in document["guarantee"]["does_not_say"])
 
 
@@ -67,6 +69,25 @@ def _curve(curve: dict[str, Any]) -> Table:
             )
     table.caption = "* sensitivity, not a certificate; Euclidean radii are matched"
     return table
+
+
+def _scale(scale: dict[str, Any]) -> Iterator[Any]:
+    if scale["says"]:
+        yield "\n".join(f"- {line}" for line in scale["says"])
+    table = _table(
+        "Known changes of these data, natural distance*",
+        "change",
+        "of the covariance",
+        "of the examples",
+    )
+    for row in scale["rows"] or []:
+        cells = (row["covariance"], row["moved"])
+        table.add_row(row["change"], *("-" if c is None else short(c) for c in cells))
+    table.caption = (
+        "* measured, not certified. A certificate at eps covers a change whose "
+        "covariance moves by at most eps, however far its examples move."
+    )
+    yield table
 
 
 def _target(target: dict[str, Any]) -> Table:

@@ -308,12 +308,12 @@ def critical(pair):
 
 
 def test_no_false_certificate_in_the_census_of_sweeps():
-    check_census(families.cases(1), least_pairs=3000)
+    check_census(families.cases(2), least_pairs=20_000)
 
 
 @pytest.mark.slow
 def test_no_false_certificate_in_a_large_census_of_sweeps():
-    check_census(families.cases(5), least_pairs=20_000)
+    check_census(families.cases(5), least_pairs=50_000)
 
 
 @pytest.mark.parametrize("name", NAMES)
