@@ -68,11 +68,11 @@ class Sketch:
         self, dim: int, keys: Sequence[Array], shapes: Sequence[tuple[int, ...]]
     ):
         self._dim, self._keys = dim, keys
-        shapes = [matrix_shape(shape) for shape in shapes]
-        self._turned = [runs_down(rows, columns, dim) for rows, columns in shapes]
+        matrices = [matrix_shape(shape) for shape in shapes]
+        self._turned = [runs_down(rows, columns, dim) for rows, columns in matrices]
         self._shapes = [
-            shape[::-1] if turned else shape
-            for shape, turned in zip(shapes, self._turned, strict=True)
+            (columns, rows) if turned else (rows, columns)
+            for (rows, columns), turned in zip(matrices, self._turned, strict=True)
         ]
         # Rows are added at shifted places without wrapping; what overhangs K is folded
         # back once, at the end.
