@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from natgeo.attribution import attribute as attribute
     from natgeo.certify import statements as statements
     from natgeo.certify import threats as threats
+    from natgeo.certify.ranges import score_range as score_range
     from natgeo.certify.rankings import Rankings as Rankings
     from natgeo.certify.rankings import certify_rankings as certify_rankings
     from natgeo.certify.verdict import Verdict as Verdict
@@ -58,6 +59,7 @@ _NAMES = {
     "featurize": "natgeo.features.featurize",
     "natural_geometry": "natgeo.geometry.natural",
     "scan_labels": "natgeo.labels.scan",
+    "score_range": "natgeo.certify.ranges",
     "scores": "natgeo.geometry.scores",
     "self_influence": "natgeo.geometry.natural",
 }

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from natgeo import checks
-from natgeo.certify import sweep
+from natgeo.certify import ranges, sweep
 from natgeo.certify.rounding import Proof, prove
-from natgeo.certify.statements import Statement, pair
+from natgeo.certify.statements import Statement, pair, proponent
 from natgeo.certify.threats import Wasserstein2
 from natgeo.certify.verdict import Verdict, decide
 from natgeo.certify.witness import Counterexample, counterexample
@@ -131,6 +131,24 @@ class Rankings:
         statement = self.statement(target=target, above=above, below=below)
         verdict = decide(self.proof, statement, self.threat)
         return counterexample(self.proof, statement, verdict.radius)
+
+    def score_range(self, *, target: int, example: int) -> tuple[float, float]:
+        """Proven [low, high] of one score r_i w_t . w_i over the whole threat."""
+        claim = proponent(self.geometry, self.targets, target=target, example=example)
+        return ranges.score_range(self.proof, claim, self.threat)
+
+    def score_ranges(self, target: int) -> np.ndarray:
+        """Proven [low, high] of every score of a target over the threat, [N, 2].
+
+        All hold for the same ball, so they hold together. An example whose low end is
+        positive is a certified proponent, one whose high end is negative an opponent.
+        """
+        index = checks.index("target", target, self.targets.shape[0])
+        row = np.asarray(self.targets.rows(np.array([index])), np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            left = self.proof.whiten(row)
+        forms = ranges.enclose(self.proof, left, self.proof.weighted)
+        return ranges.span(self.proof, forms, self.threat)
 
     def ranks(self, target: int) -> np.ndarray:
         """Certified rank interval of every training example, [N, 2]; 1 is the highest.

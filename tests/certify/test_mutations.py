@@ -20,7 +20,9 @@ import pytest
 
 from natgeo.certify import (
     bounds,
+    disc,
     environment,
+    ranges,
     rounding,
     statements,
     sweep,
@@ -33,6 +35,8 @@ from natgeo.geometry import covariance
 from tests import families
 from tests.certify import (
     test_bounds,
+    test_disc,
+    test_ranges,
     test_rounding,
     test_statements,
     test_sweep,
@@ -162,6 +166,15 @@ def unbreakable():
 
 def known_flips():
     test_verdict.test_known_flips_are_never_certified()
+
+
+def disc_quick():
+    test_disc.check_never_above(disc.least_quick, loose=3e-7)
+
+
+def range_enclosures():
+    for name in ("random", "lattice", "near ties"):
+        test_ranges.check_enclosures(families.case(name, weighted=True))
 
 
 BOUNDS = [
@@ -457,6 +470,56 @@ WITNESS = [
         test_witness.check_refutations_at_zero_ridge,
     ),
 ]
+DISC = [
+    ("_value", " * _DOWN", "", test_disc.check_rounding),
+    ("_value", "rising / (s1 * s1)", "rising / s1", test_disc.check_never_above),
+    ("_points", "1 + eps * x", "1 + 0 * x", test_disc.check_never_above),
+    (
+        "_bound",
+        "left.stretched, right.low)",
+        "left.stretched, left.low)",
+        test_disc.check_never_above,
+    ),
+    ("_bound", "left.x * left.stretched**3 * _UP", "0", test_disc.check_never_above),
+    ("_bound", "right.x *", "1e9 *", test_disc.check_never_above),
+    ("_search", "(step == _HALVINGS)", "(step == 3)", test_disc.check_never_above),
+    (
+        "_search",
+        "low[finished]",
+        "best[which][finished] + 1e-9",
+        test_disc.check_never_above,
+    ),
+    ("least_quick", "heights[index + 1]", "heights[index] + 1e-4", disc_quick),
+    ("least_quick", "left * (1 - share)", "right * (1 - share)", disc_quick),
+]
+RANGES = [
+    (
+        "enclose",
+        "proof.eta / (1 - proof.eta) * whitened",
+        "0",
+        test_ranges.check_wrong_whiteners,
+    ),
+    (
+        "enclose",
+        "whitened / (1 - proof.eta)",
+        "whitened",
+        test_ranges.check_wrong_whiteners,
+    ),
+    ("enclose", "products - room", "products", range_enclosures),
+    ("enclose", "products + room", "products", range_enclosures),
+    ("enclose", "+ left.errors * right.norms", "", test_ranges.check_errors_count),
+    (
+        "enclose",
+        "+ left.true_norms * right.errors",
+        "",
+        test_ranges.check_errors_count,
+    ),
+    ("span", "-forms.high", "-forms.low", test_ranges.check_both_ends),
+]
+SPREADS = [
+    ("between", "(1 - 2.0**-50)", "(1 + 2.0**-50)", test_ranges.check_between),
+    ("between", "(1 + 2.0**-50)", "(1 - 2.0**-50)", test_ranges.check_between),
+]
 GEOMETRY = [
     ("covariance", "/ total.count", "/ (total.count - 1)", verdict_census),
     ("covariance", "+ ridge *", "+ 0 * ridge *", verdict_census),
@@ -471,6 +534,9 @@ MUTATIONS = [
         (threats, THREATS),
         (sweep, SWEEP),
         (witness, WITNESS),
+        (disc, DISC),
+        (ranges, RANGES),
+        (threats, SPREADS),
         (covariance, GEOMETRY),
     )
     for entry in entries
