@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from natgeo.attribution import attribute as attribute
     from natgeo.certify import statements as statements
     from natgeo.certify import threats as threats
+    from natgeo.certify.ensemble import EnsembleRankings as EnsembleRankings
+    from natgeo.certify.ensemble import certify_ensemble as certify_ensemble
     from natgeo.certify.ranges import score_range as score_range
     from natgeo.certify.rankings import Rankings as Rankings
     from natgeo.certify.rankings import certify_rankings as certify_rankings
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from natgeo.features import projectors as projectors
     from natgeo.features import tasks as tasks
     from natgeo.features.featurize import featurize as featurize
+    from natgeo.geometry.ensemble import Ensemble as Ensemble
+    from natgeo.geometry.ensemble import ensemble as ensemble
     from natgeo.geometry.natural import NaturalGeometry as NaturalGeometry
     from natgeo.geometry.natural import natural_geometry as natural_geometry
     from natgeo.geometry.natural import self_influence as self_influence
@@ -46,6 +50,8 @@ _NAMES = {
     "Attribution": "natgeo.attribution",
     "DataError": "natgeo.errors",
     "DiskStore": "natgeo.store.disk",
+    "Ensemble": "natgeo.geometry.ensemble",
+    "EnsembleRankings": "natgeo.certify.ensemble",
     "LabelScan": "natgeo.labels.scan",
     "MemoryStore": "natgeo.store.memory",
     "NatgeoError": "natgeo.errors",
@@ -55,7 +61,9 @@ _NAMES = {
     "UnfitEnvironmentError": "natgeo.errors",
     "Verdict": "natgeo.certify.verdict",
     "attribute": "natgeo.attribution",
+    "certify_ensemble": "natgeo.certify.ensemble",
     "certify_rankings": "natgeo.certify.rankings",
+    "ensemble": "natgeo.geometry.ensemble",
     "featurize": "natgeo.features.featurize",
     "natural_geometry": "natgeo.geometry.natural",
     "scan_labels": "natgeo.labels.scan",

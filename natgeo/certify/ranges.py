@@ -40,10 +40,6 @@ class Forms:
     high: np.ndarray
     norms: np.ndarray
 
-    def negative(self) -> Forms:
-        """The enclosures of -s."""
-        return Forms(-self.high, -self.low, self.norms)
-
 
 def enclose(proof: Proof, left: NaturalRows, right: NaturalRows) -> Forms:
     """Encloses the forms of one natural row u against natural rows v, [P].
@@ -53,9 +49,11 @@ def enclose(proof: Proof, left: NaturalRows, right: NaturalRows) -> Forms:
         left: exactly one row.
         right: P rows.
     """
-    if not proof.holds:
-        unknown = np.full(len(right.rows), np.inf)
-        return Forms(-unknown, unknown, unknown)
+    return unwhitened(proof, whitened(left, right))
+
+
+def whitened(left: NaturalRows, right: NaturalRows) -> Forms:
+    """Encloses (Ru).(Rv) and |Ru| |Rv| for one row u and rows v, [P]."""
     with np.errstate(over="ignore", invalid="ignore"):
         products = right.rows @ left.rows[0]
         lost = upward(
@@ -63,13 +61,24 @@ def enclose(proof: Proof, left: NaturalRows, right: NaturalRows) -> Forms:
             + left.errors * right.norms
             + left.true_norms * right.errors
         )
-        whitened = upward(left.true_norms * right.true_norms)
-        room = upward(lost + proof.eta / (1 - proof.eta) * whitened)
-        norms = upward(whitened / (1 - proof.eta))
         return Forms(
-            np.nextafter(products - room, -np.inf),
-            np.nextafter(products + room, np.inf),
-            norms,
+            np.nextafter(products - lost, -np.inf),
+            np.nextafter(products + lost, np.inf),
+            upward(left.true_norms * right.true_norms),
+        )
+
+
+def unwhitened(proof: Proof, forms: Forms) -> Forms:
+    """Encloses u^T Q^-1 v and |u| |v| from enclosures of (Ru).(Rv) and |Ru| |Rv|."""
+    if not proof.holds:
+        unknown = np.full(np.shape(forms.low), np.inf)
+        return Forms(-unknown, unknown, unknown)
+    with np.errstate(over="ignore", invalid="ignore"):
+        room = upward(proof.eta / (1 - proof.eta) * forms.norms)
+        return Forms(
+            np.nextafter(forms.low - room, -np.inf),
+            np.nextafter(forms.high + room, np.inf),
+            upward(forms.norms / (1 - proof.eta)),
         )
 
 
@@ -89,14 +98,9 @@ def span(proof: Proof, forms: Forms, threat: Threat) -> np.ndarray:
     Raises:
         ArgumentError: if the threat cannot bound a score.
     """
-    least = least_of(threat)
-    return np.stack(
-        [
-            least(proof, forms.low, forms.norms),
-            -least(proof, -forms.high, forms.norms),
-        ],
-        axis=-1,
-    )
+    both = np.concatenate([forms.low, -forms.high])
+    ends = least_of(threat)(proof, both, np.tile(forms.norms, 2))
+    return np.stack([ends[: len(forms.low)], -ends[len(forms.low) :]], axis=-1)
 
 
 def score_range(

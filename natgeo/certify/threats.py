@@ -78,6 +78,13 @@ class Wasserstein2:
         del proof
         return disc.least(scores, norms, self.eps)
 
+    def least_quick(
+        self, proof: Proof, scores: np.ndarray, norms: np.ndarray
+    ) -> np.ndarray:
+        """The same, a little looser, for millions of forms; see `disc.least_quick`."""
+        del proof
+        return disc.least_quick(scores, norms, self.eps)
+
     def describe(self) -> str:
         """The threat in words."""
         return (
