@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from natgeo.attribution import Attribution as Attribution
+    from natgeo.attribution import EnsembleAttribution as EnsembleAttribution
     from natgeo.attribution import attribute as attribute
     from natgeo.certify import statements as statements
     from natgeo.certify import threats as threats
@@ -51,6 +52,7 @@ _NAMES = {
     "DataError": "natgeo.errors",
     "DiskStore": "natgeo.store.disk",
     "Ensemble": "natgeo.geometry.ensemble",
+    "EnsembleAttribution": "natgeo.attribution",
     "EnsembleRankings": "natgeo.certify.ensemble",
     "LabelScan": "natgeo.labels.scan",
     "MemoryStore": "natgeo.store.memory",

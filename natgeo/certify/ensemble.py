@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from natgeo import checks
 from natgeo.certify import disc, ranges
@@ -206,8 +206,10 @@ class EnsembleRankings:
             part = slice(start, start + _CHUNK)
             hits += self._certified(first[part], second[part]).sum(axis=1)
         tail = (1 - confidence) / 2
-        low = scipy.stats.beta.ppf(tail, hits, count - hits + 1)
-        high = scipy.stats.beta.ppf(1 - tail, hits + 1, count - hits)
+        # Quantiles of the beta distribution; the ends below are known without them.
+        some, miss = np.maximum(hits, 1), np.maximum(count - hits, 1)
+        low = scipy.special.betaincinv(some, count - some + 1, tail)
+        high = scipy.special.betaincinv(count - miss + 1, miss, 1 - tail)
         return np.stack(
             [
                 hits / count,
