@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from natgeo import checks
-from natgeo.certify import ranges, sweep
+from natgeo.certify import attacks, ranges, sweep
 from natgeo.certify.rounding import Proof, prove
 from natgeo.certify.statements import Statement, pair, proponent
 from natgeo.certify.threats import Wasserstein2
@@ -106,8 +106,9 @@ class Rankings:
             target: index of a target.
             above: index of the training example that should score higher.
             below: index of the one that should score lower.
-            attack: if there is no proof, search for a counterexample inside an order-2
-                threat; with one that is proven the verdict is `refuted`.
+            attack: if there is no proof, search for a counterexample inside the threat
+                (order 2 or 1, deletion, addition, replacement); with one that is
+                proven the verdict is `refuted`.
         """
         statement = self.statement(target=target, above=above, below=below)
         verdict = decide(self.proof, statement, self.threat)
@@ -116,6 +117,10 @@ class Rankings:
             found = counterexample(self.proof, statement, verdict.radius)
             if found.flips and found.cost <= self.threat.eps:
                 return verdict.refuted_by(found)
+        elif attack and undecided:
+            other = attacks.attack(self.proof, statement, self.threat)
+            if other is not None and other.flips and other.inside:
+                return verdict.refuted_by(other)
         return verdict
 
     def radius(self, *, target: int, above: int, below: int) -> float:

@@ -15,13 +15,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from natgeo import checks
 from natgeo.certify import disc
 from natgeo.certify.bounds import TINY, not_below, upward
+from natgeo.certify.moving import Moving
 from natgeo.certify.rounding import Proof
+from natgeo.certify.spectral import spectral_norm
 from natgeo.display import given
 
 
@@ -112,6 +115,85 @@ class Wasserstein2:
                 return radius
             radius = float(np.nextafter(radius, 0))
         return 0.0
+
+
+@dataclass(frozen=True)
+class Euclidean2:
+    """Any distribution within order-2 Wasserstein distance eps in raw feature space.
+
+        eps_nat = eps / sqrt(lambda_min(Q)),      kappa = that of Wasserstein2(eps_nat)
+
+    This division is the spectral amplification: a move of Euclidean length d has a
+    natural length of at most d / sqrt(lambda_min(Q)).
+
+    Proof. norm(w - w')^2 = (phi - phi')^T Q^-1 (phi - phi') <= |phi - phi'|^2 /
+    lambda_min(Q), so the same coupling costs at most eps_nat and the ball lies inside
+    the natural one. With ||R Q R^T - I|| <= eta, Q >= (1 - eta) R^-1 R^-T, hence
+    1 / lambda_min(Q) <= ||R||^2 / (1 - eta).
+
+    Args:
+        eps: radius, in feature units.
+    """
+
+    eps: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "eps", checks.nonnegative("eps", self.eps))
+
+    @staticmethod
+    def amplification(proof: Proof) -> float:
+        """Proven upper bound of 1 / sqrt(lambda_min(Q))."""
+        if not proof.holds:
+            return math.inf
+        stretch = upward(1 / np.sqrt(1 - proof.eta))
+        return float(upward(_whitener_norm(proof) * stretch))
+
+    def natural(self, proof: Proof) -> Wasserstein2:
+        """The natural ball that holds this one; of radius 1 if there is none."""
+        reach = float(upward(self.eps * self.amplification(proof))) if self.eps else 0.0
+        return Wasserstein2(reach if reach < 1 else 1.0)
+
+    def kappa(self, proof: Proof) -> float:
+        """That of the natural ball; infinite once its radius reaches 1."""
+        return self.natural(proof).kappa()
+
+    def least(self, proof: Proof, scores: np.ndarray, norms: np.ndarray) -> np.ndarray:
+        """That of the natural ball; see `Wasserstein2.least`."""
+        return self.natural(proof).least(proof, scores, norms)
+
+    def describe(self) -> str:
+        """The threat in words."""
+        return (
+            f"every distribution of features within order-2 Wasserstein distance "
+            f"{given(self.eps)} of the stored ones in raw, Euclidean feature space, "
+            f"covered by the natural ball that is larger by the spectral amplification "
+            f"1 / sqrt(lambda_min(Q))"
+        )
+
+
+@dataclass(frozen=True, init=False)
+class WassersteinInfinity(Moving):
+    """Every training example, and the target, moves by at most eps.
+
+    Wherever the N training examples go, the distribution stays within order-2 (indeed
+    order-infinity) natural distance eps, so `Moving` with all three radii equal covers
+    the case in which the examples that a statement names move with the training set.
+
+    Args:
+        eps: how far anything may move, in natural distance.
+    """
+
+    def __init__(self, eps: float):
+        super().__init__(Wasserstein2(eps), target=eps, examples=eps)
+
+    def describe(self) -> str:
+        """The threat in words."""
+        return (
+            f"every training set in which each example is moved by at most natural "
+            f"distance {given(self.target)} (order-infinity Wasserstein), the examples "
+            f"that the claim names among them, and the target by as much; distances "
+            f"are measured by the fixed metric Q^-1"
+        )
 
 
 class _Spread:
@@ -343,6 +425,16 @@ def _up(value: Fraction) -> float:
     """The smallest double that is not below a rational."""
     rounded = float(value)
     return rounded if rounded >= value else float(np.nextafter(rounded, np.inf))
+
+
+_NORMS: WeakKeyDictionary[Proof, float] = WeakKeyDictionary()
+
+
+def _whitener_norm(proof: Proof) -> float:
+    """Upper bound of ||R||_2; computed once for each proof."""
+    if proof not in _NORMS:
+        _NORMS[proof] = spectral_norm(proof.geometry.whitener)
+    return _NORMS[proof]
 
 
 def _longest(proof: Proof) -> float:

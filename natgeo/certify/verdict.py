@@ -65,7 +65,8 @@ def decide(proof: Proof, statement: Statement, threat: Threat) -> Verdict:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         cosine, reason = _cosine(proof, statement)
-        kappa = float(threat.kappa(proof))
+        turned = getattr(threat, "kappa_for", None)  # depends on the statement
+        kappa = float(turned(proof, statement) if turned else threat.kappa(proof))
         # "is True" because anything else, NaN included, must not certify.
         certified = (cosine > kappa) is True and cosine > 0
     if certified:

@@ -21,9 +21,12 @@ import pytest
 from natgeo.certify import (
     bounds,
     disc,
+    ensemble,
     environment,
+    moving,
     ranges,
     rounding,
+    spectral,
     statements,
     sweep,
     threats,
@@ -36,6 +39,9 @@ from tests import families
 from tests.certify import (
     test_bounds,
     test_disc,
+    test_ensemble,
+    test_euclidean,
+    test_moving,
     test_ranges,
     test_rounding,
     test_statements,
@@ -170,6 +176,18 @@ def known_flips():
 
 def disc_quick():
     test_disc.check_never_above(disc.least_quick, loose=3e-7)
+
+
+def self_influence_moves():
+    test_moving.check_attacks("self-influence", 0.0)
+
+
+def pair_moves():
+    test_moving.check_attacks("pair", 0.0)
+
+
+def ensemble_fraction():
+    test_ensemble.check_fraction(test_ensemble.certified(eps=0.05))
 
 
 def range_enclosures():
@@ -516,6 +534,56 @@ RANGES = [
     ),
     ("span", "-forms.high", "-forms.low", test_ranges.check_both_ends),
 ]
+MOVING = [
+    ("add_angles", " + second * cosines[0]", "", test_moving.check_add_angles),
+    ("add_angles", "squares >= 1", "squares >= 2", test_moving.check_add_angles),
+    ("Moving._turn", "side.of_examples, self", "0.5, self", self_influence_moves),
+    ("Moving._turn", "* stretch / long", "* 0.5 / long", self_influence_moves),
+    ("Moving.kappa_for", "(statement.u, statement.v)", "(statement.u,)", pair_moves),
+]
+EUCLIDEAN = [
+    (
+        "Euclidean2.amplification",
+        "upward(1 / np.sqrt(1 - proof.eta))",
+        "1.0",
+        test_euclidean.check_amplification,
+    ),
+]
+SPECTRAL = [
+    (
+        "spectral_norm",
+        "range(_SQUARINGS)",
+        "range(2)",
+        test_euclidean.check_spectral_norm,
+    ),
+    (
+        "spectral_norm",
+        "np.ldexp(bound, exponent)",
+        "bound",
+        test_euclidean.check_spectral_norm,
+    ),
+]
+ENSEMBLE = [
+    ("EnsembleRankings._decide", "(low > 0)", "(high > 0)", ensemble_fraction),
+    (
+        "EnsembleRankings.radius",
+        "certain = middle",
+        "certain = beyond",
+        test_ensemble.check_radius_is_tight,
+    ),
+    (
+        "EnsembleRankings._certified",
+        "upward(rows.true_norms[t] * distance)",
+        "0.8 * rows.true_norms[t] * distance",
+        ensemble_fraction,
+    ),
+    (
+        "_mean_from_below",
+        " - 2.0**-51 * abs(total)",
+        "",
+        test_ensemble.test_sums_are_rounded_down,
+    ),
+]
 SPREADS = [
     ("between", "(1 - 2.0**-50)", "(1 + 2.0**-50)", test_ranges.check_between),
     ("between", "(1 + 2.0**-50)", "(1 - 2.0**-50)", test_ranges.check_between),
@@ -536,6 +604,10 @@ MUTATIONS = [
         (witness, WITNESS),
         (disc, DISC),
         (ranges, RANGES),
+        (moving, MOVING),
+        (threats, EUCLIDEAN),
+        (spectral, SPECTRAL),
+        (ensemble, ENSEMBLE),
         (threats, SPREADS),
         (covariance, GEOMETRY),
     )
