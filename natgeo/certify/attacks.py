@@ -13,6 +13,7 @@ examples become rows of zeros, and after an addition rows of zeros fill the set 
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -81,10 +82,16 @@ def attack(
         search.transport(threat.eps, threat.support)
     else:
         for _ in range(threat.points):
-            if isinstance(threat, (Delete, Replace)):
+            before = search.state()
+            if isinstance(threat, Delete):
                 search.delete()
-            if isinstance(threat, (Add, Replace)):
+            elif isinstance(threat, Add):
                 search.add(threat.support)
+            else:
+                search.replace(threat.support)
+            if search.value() >= before.value():  # it only did harm: stop there
+                search = before
+                break
     return _checked(proof, statement, threat, search)
 
 
@@ -102,24 +109,45 @@ class _Search:
         self._u = geometry.whitener @ statement.u.vector
         self._v = geometry.whitener @ statement.v.vector
 
+    def state(self) -> _Search:
+        """A copy that later steps do not change."""
+        kept = copy.copy(self)
+        kept.natural, kept.added = self.natural.copy(), list(self.added)
+        kept.changed = list(self.changed)
+        return kept
+
+    def value(self) -> float:
+        """u^T M v now."""
+        a, _, _ = self._sides()
+        return float(a @ self._v)
+
     def delete(self) -> None:
-        """Takes out the example that the form needs most, if there is one."""
+        """Takes out the example that the form needs most."""
         a, b, m = self._sides()
         gain = (self.natural @ a) * (self.natural @ b)
         lever = np.einsum("nk,kl,nl->n", self.natural, m, self.natural)
-        gain = gain / np.maximum(len(self.natural) - lever, 1e-9)
+        left = len(self.natural) - lever
+        # A place counts once; without the last of a direction there is no covariance.
+        usable = left > 1e-3 * len(self.natural)
+        usable[self.changed] = False
+        gain = np.where(usable, gain / np.where(usable, left, 1), np.inf)
+        if not usable.any():
+            return
         worst = int(np.argmin(gain))
-        if gain[worst] < 0:
-            self.natural[worst] = 0
-            self.changed.append(worst)
+        self.natural[worst] = 0
+        self.changed.append(worst)
 
     def add(self, support: float) -> None:
-        """Adds the point of that norm along the bisector, or replaces the last."""
-        a, b, _ = self._sides()
-        new = support * _INSIDE * _bisector(a, b)
-        if len(self.changed) > len(self.added):  # its place is free
-            self.natural[self.changed[-1]] = new
-        self.added.append(new)
+        """Adds the point of that norm along the bisector."""
+        self.added.append(self._worst_point(support))
+
+    def replace(self, support: float) -> None:
+        """A deletion, and in its place an addition."""
+        before = len(self.changed)
+        self.delete()
+        if len(self.changed) == before:
+            return
+        self.natural[self.changed[-1]] = self._worst_point(support)
 
     def transport(self, eps: float, support: float) -> None:
         """Moves examples, the most rewarding first, while the order-1 budget lasts."""
@@ -147,11 +175,14 @@ class _Search:
             self.changed.append(int(place))
             budget -= share * length[kind, place]
 
+    def _worst_point(self, support: float) -> np.ndarray:
+        a, b, _ = self._sides()
+        return support * _INSIDE * _bisector(a, b)
+
     def _sides(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         count = len(self.natural)
-        extra = [new for new in self.added if len(self.added) > len(self.changed)]
         inverse = self._fixed + self.natural.T @ self.natural / count
-        for new in extra:
+        for new in self.added:
             inverse = inverse + np.outer(new, new) / count
         m = np.linalg.inv(inverse)
         return m @ self._u, m @ self._v, m

