@@ -6,6 +6,7 @@ to `certified_radius`, and broken, if the flip is proven, at `cost`.
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -15,6 +16,7 @@ from natgeo.certify.threats import Wasserstein2
 from natgeo.certify.verdict import CERTIFIED, REFUTED, UNDECIDED
 from natgeo.certify.witness import Counterexample
 from natgeo.display import at_least, at_most, given, short
+from natgeo.errors import DataError
 from natgeo.geometry.natural import NaturalGeometry
 from natgeo.store.disk import DiskStore
 from natgeo.store.writer import DiskWriter
@@ -29,7 +31,15 @@ def values(found: Counterexample, eps: float | None = None) -> dict[str, Any]:
         found: from `Rankings.refute`.
         eps: an order-2 radius: `refuted` if the attack provably breaks the pair inside
             it, `certified` if it is below the certified radius, else `undecided`.
+
+    Raises:
+        DataError: if nothing can be proven about the displaced features.
     """
+    if not math.isfinite(found.cost):
+        raise DataError(
+            "The covariance is too ill-conditioned for a proven cost of any attack. "
+            "Use a larger ridge."
+        )
     out: dict[str, Any] = {
         "claim": found.claim,
         "certified_radius": found.radius,
