@@ -59,7 +59,13 @@ def least(scores: np.ndarray, norms: np.ndarray, eps: float) -> np.ndarray:
     out = np.full(scores.shape, -np.inf)
     known = np.isfinite(scores) & np.isfinite(norms)
     if eps < 1:
-        out[known] = _search(*_parts(scores[known], norms[known]), eps)
+        # Norms are brought between 1/2 and 1 by powers of two, so that no product of
+        # the search can underflow; only the way back can round, by one step.
+        exponents = np.frexp(norms[known])[1]
+        s, n = (np.ldexp(x[known], -exponents) for x in (scores, norms))
+        with np.errstate(over="ignore"):
+            found = np.ldexp(_search(*_parts(s, n), eps), exponents)
+        out[known] = np.nextafter(found, -np.inf)
     return out
 
 

@@ -489,7 +489,7 @@ WITNESS = [
     ),
 ]
 DISC = [
-    ("_value", " * _DOWN", "", test_disc.check_rounding),
+    ("_value", " * _DOWN", " * _UP", test_disc.check_rounding),
     ("_value", "rising / (s1 * s1)", "rising / s1", test_disc.check_never_above),
     ("_points", "1 + eps * x", "1 + 0 * x", test_disc.check_never_above),
     (
