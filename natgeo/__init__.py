@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from natgeo.attribution import Attribution as Attribution
+    from natgeo.attribution import EnsembleAttribution as EnsembleAttribution
     from natgeo.attribution import attribute as attribute
     from natgeo.certify import distances as distances
     from natgeo.certify import statements as statements
     from natgeo.certify import threats as threats
+    from natgeo.certify.ensemble import EnsembleRankings as EnsembleRankings
+    from natgeo.certify.ensemble import certify_ensemble as certify_ensemble
+    from natgeo.certify.ranges import score_range as score_range
     from natgeo.certify.rankings import Rankings as Rankings
     from natgeo.certify.rankings import certify_rankings as certify_rankings
     from natgeo.certify.verdict import Verdict as Verdict
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from natgeo.features import projectors as projectors
     from natgeo.features import tasks as tasks
     from natgeo.features.featurize import featurize as featurize
+    from natgeo.geometry.ensemble import Ensemble as Ensemble
+    from natgeo.geometry.ensemble import ensemble as ensemble
     from natgeo.geometry.natural import NaturalGeometry as NaturalGeometry
     from natgeo.geometry.natural import natural_geometry as natural_geometry
     from natgeo.geometry.natural import self_influence as self_influence
@@ -52,6 +58,9 @@ _NAMES = {
     "CheckReport": "natgeo.proof.checker",
     "DataError": "natgeo.errors",
     "DiskStore": "natgeo.store.disk",
+    "Ensemble": "natgeo.geometry.ensemble",
+    "EnsembleAttribution": "natgeo.attribution",
+    "EnsembleRankings": "natgeo.certify.ensemble",
     "LabelScan": "natgeo.labels.scan",
     "MemoryStore": "natgeo.store.memory",
     "NatgeoError": "natgeo.errors",
@@ -62,11 +71,14 @@ _NAMES = {
     "Verdict": "natgeo.certify.verdict",
     "attribute": "natgeo.attribution",
     "certified_pairs": "natgeo.proof.certificate",
+    "certify_ensemble": "natgeo.certify.ensemble",
     "certify_rankings": "natgeo.certify.rankings",
     "check_certificate": "natgeo.proof.checker",
+    "ensemble": "natgeo.geometry.ensemble",
     "featurize": "natgeo.features.featurize",
     "natural_geometry": "natgeo.geometry.natural",
     "scan_labels": "natgeo.labels.scan",
+    "score_range": "natgeo.certify.ranges",
     "scores": "natgeo.geometry.scores",
     "self_influence": "natgeo.geometry.natural",
     "write_certificate": "natgeo.proof.certificate",

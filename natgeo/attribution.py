@@ -8,21 +8,23 @@ they want to choose for themselves.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import jax
 import numpy as np
 
 from natgeo import checks
+from natgeo.certify.ensemble import EnsembleRankings, certify_ensemble
 from natgeo.certify.rankings import Rankings, certify_rankings
 from natgeo.certify.threats import Wasserstein2
 from natgeo.display import percent
-from natgeo.errors import DataError
+from natgeo.errors import ArgumentError, DataError
 from natgeo.features import batches, projectors, tasks
 from natgeo.features.featurize import featurize
+from natgeo.geometry.ensemble import Ensemble, ensemble
 from natgeo.geometry.natural import NaturalGeometry, natural_geometry
 from natgeo.geometry.scores import scores
 from natgeo.report import sections
@@ -114,17 +116,78 @@ class Certification:
         write_report(self.document(), path)
 
 
+@dataclass(frozen=True, eq=False)
+class EnsembleAttribution:
+    """What several checkpoints of one model say together, by the ensemble rule.
+
+    Attributes:
+        ensemble: the natural geometry and the targets of each checkpoint.
+        members: the attribution of each checkpoint alone.
+    """
+
+    ensemble: Ensemble
+    members: tuple[Attribution, ...]
+
+    def __repr__(self) -> str:
+        return f"EnsembleAttribution({self.ensemble!r})"
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Ensemble scores, [M, N]; positive supports the target's output."""
+        return self.ensemble.scores
+
+    def top(self, target: int, k: int = 10) -> np.ndarray:
+        """Indices of the k highest-scoring training examples of a target."""
+        row = self.scores[checks.index("target", target, len(self.scores))]
+        return np.argsort(-row, kind="stable")[: checks.count("k", k)]
+
+    def certify(self, eps: float, *, progress: bool = False) -> EnsembleRankings:
+        """Certificates against the order-2 ball of radius eps in every metric."""
+        return certify_ensemble(self.ensemble, Wasserstein2(eps), progress=progress)
+
+
+@overload
 def attribute(
     apply: Callable[[Params, Any], Any],
     params: Params,
     *,
     train: Any,
     targets: Any,
+    checkpoints: None = None,
     task: tasks.Task | None = None,
     projector: Projector | None = None,
     ridge: float | None = None,
     progress: bool = False,
-) -> Attribution:
+) -> Attribution: ...
+
+
+@overload
+def attribute(
+    apply: Callable[[Params, Any], Any],
+    params: Params,
+    *,
+    train: Any,
+    targets: Any,
+    checkpoints: Sequence[Params],
+    task: tasks.Task | None = None,
+    projector: Projector | None = None,
+    ridge: float | None = None,
+    progress: bool = False,
+) -> EnsembleAttribution: ...
+
+
+def attribute(
+    apply: Callable[[Params, Any], Any],
+    params: Params,
+    *,
+    train: Any,
+    targets: Any,
+    checkpoints: Sequence[Params] | None = None,
+    task: tasks.Task | None = None,
+    projector: Projector | None = None,
+    ridge: float | None = None,
+    progress: bool = False,
+) -> Attribution | EnsembleAttribution:
     """Attributes the predictions of a classifier to its training examples.
 
     Args:
@@ -132,6 +195,9 @@ def attribute(
         params: pytree of the trained parameters.
         train: training examples, `(x, y)` arrays or an iterable of batches.
         targets: the examples to explain, likewise.
+        checkpoints: further parameters of the same model, for instance of other epochs
+            or seeds: the result is then the ensemble of `params` and these. The data
+            must be arrays, or an iterable that can be read again.
         task: what is attributed; default: the classification margin of `apply`.
         projector: default: a CountSketch to a quarter of N dimensions, at most 2048,
             or no projection if the model has fewer parameters than that.
@@ -142,6 +208,22 @@ def attribute(
         ArgumentError: for parameters or arguments that cannot be used.
         DataError: for examples that cannot be used.
     """
+    if checkpoints is not None:
+        members = tuple(
+            attribute(
+                apply,
+                one,
+                train=train,
+                targets=targets,
+                task=task,
+                projector=projector,
+                ridge=ridge,
+                progress=progress,
+            )
+            for one in _alike(params, checkpoints)
+        )
+        together = ensemble([(member.geometry, member.targets) for member in members])
+        return EnsembleAttribution(together, members)
     chosen = projector or _projector(params, batches.total_rows(train))
     task = task or tasks.classification(apply)
     train_store = featurize(task, params, train, chosen, progress=progress)
@@ -160,6 +242,23 @@ def attribute(
             "memory": f"{bytes_held / 2**20:.0f} MiB of features",
         },
     )
+
+
+def _alike(params: Params, checkpoints: Sequence[Params]) -> list[Params]:
+    """All parameters of an ensemble, after checking that they are of one model."""
+    if not isinstance(checkpoints, (list, tuple)):
+        raise ArgumentError(
+            f"checkpoints is a {type(checkpoints).__name__}: expected a list of "
+            f"parameters of the same model."
+        )
+    shapes = jax.tree.map(np.shape, params)
+    for place, other in enumerate(checkpoints):
+        if jax.tree.map(np.shape, other) != shapes:
+            raise ArgumentError(
+                f"checkpoints[{place}] has other parameters than params: the names or "
+                f"shapes differ. Use checkpoints of the same model."
+            )
+    return [params, *checkpoints]
 
 
 def _projector(params: Params, rows: int | None) -> Projector:

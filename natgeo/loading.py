@@ -1,4 +1,4 @@
-"""What the command line names: `package.module:function`, and arrays in files."""
+"""What the command line names: `package.module:function`, arrays, checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from natgeo.errors import ArgumentError, DataError
+from natgeo.errors import ArgumentError, DataError, StoreError
 
 
 def call_named(option: str, name: str) -> Any:
@@ -53,6 +53,81 @@ def model(option: str, name: str) -> tuple[Any, Any]:
             f"parameters; it returned {type(value).__name__}."
         )
     return value
+
+
+def checkpoint(path: str | os.PathLike, like: Any) -> Any:
+    """Parameters from an Orbax checkpoint, in the tree of `like`.
+
+    Args:
+        path: folder that `StandardCheckpointer.save` wrote, or one step of a
+            `CheckpointManager`.
+        like: parameters of the same model, for their tree, shapes and dtypes.
+
+    Raises:
+        StoreError: if there is no checkpoint that can be read.
+        DataError: for missing, extra or reshaped parameters, or another dtype; the
+            message names them by their paths.
+    """
+    import jax
+    import orbax.checkpoint as ocp
+
+    folder = Path(path).resolve()
+    if (folder / "default").is_dir():  # one step of a manager
+        folder = folder / "default"
+    if not (folder / "_METADATA").is_file():
+        raise StoreError(
+            f"{path} is not an Orbax checkpoint: it holds no _METADATA. Name the "
+            f"folder that was saved, or one step of a CheckpointManager."
+        )
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like
+    )
+    try:
+        with ocp.StandardCheckpointer() as reader:
+            found = reader.metadata(folder).item_metadata
+            _compare(path, _leaves(found.tree), _leaves(wanted))
+            # On the host: committed to one device, they could not be shared over all.
+            return jax.tree.map(np.asarray, reader.restore(folder, wanted))
+    except (ValueError, KeyError, OSError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = str(error).partition("\n")[0][:200]
+        raise StoreError(f"{path} cannot be read as a checkpoint: {reason}") from error
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+    """Everything with a shape in a tree, by its path."""
+    import jax
+
+    pairs, _ = jax.tree_util.tree_flatten_with_path(
+        tree, is_leaf=lambda node: hasattr(node, "shape")
+    )
+    return {
+        jax.tree_util.keystr(where, simple=True, separator="/"): leaf
+        for where, leaf in pairs
+    }
+
+
+def _compare(path: Any, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuses a checkpoint whose parameters are not exactly those of the model."""
+    problems = [f"{name} is missing" for name in wanted if name not in found]
+    problems += [f"{name} is not of this model" for name in found if name not in wanted]
+    for name in wanted.keys() & found.keys():
+        ours, theirs = wanted[name], found[name]
+        if tuple(ours.shape) != tuple(theirs.shape):
+            problems.append(
+                f"{name} has shape {tuple(theirs.shape)}, not {tuple(ours.shape)}"
+            )
+        elif ours.dtype != theirs.dtype:
+            problems.append(f"{name} has dtype {theirs.dtype}, not {ours.dtype}")
+    if problems:
+        rest = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise DataError(
+            f"The checkpoint {path} does not fit the model: "
+            f"{'; '.join(sorted(problems)[:4])}{rest}. Save the parameters of the "
+            f"model that --model returns, and nothing else."
+        )
 
 
 def flags(path: Path, rows: int) -> np.ndarray:

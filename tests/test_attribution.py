@@ -114,3 +114,42 @@ def test_a_radius_in_human_terms_scales_as_it_should(problem):
     size = np.sqrt(np.square(natural).sum(axis=1).mean())
     assert one["relative"] == pytest.approx(0.01 / size, rel=1e-9)
     assert two["replacements"] == pytest.approx(4 * one["replacements"])
+
+
+def test_checkpoints_make_an_ensemble(problem, rng):
+    params, train, targets = problem
+    other = {"w": params["w"] + jnp.asarray(rng.standard_normal((4, 3)), jnp.float32)}
+    result = ng.attribute(
+        apply, params, checkpoints=[other], train=train, targets=targets, ridge=0.1
+    )
+    alone = [
+        ng.attribute(apply, one, train=train, targets=targets, ridge=0.1)
+        for one in (params, other)
+    ]
+    weights = np.mean([a.geometry.weights for a in alone], axis=0)
+    kernels = np.mean([a.scores / a.geometry.weights for a in alone], axis=0)
+    np.testing.assert_allclose(result.scores, kernels * weights, rtol=1e-3, atol=1e-5)
+    assert not np.allclose(result.scores, alone[0].scores, rtol=0.1)
+    best = np.argsort(-result.scores[1], kind="stable")
+    np.testing.assert_array_equal(result.top(1, 4), best[:4])
+    order = result.certify(eps=0.01)
+    assert 0 < order.radius(target=1, above=best[0], below=best[-1]) < 1
+    assert len(result.members) == 2
+
+
+def test_no_further_checkpoints_are_an_ensemble_of_one(problem):
+    params, train, targets = problem
+    result = ng.attribute(apply, params, checkpoints=[], train=train, targets=targets)
+    plain = ng.attribute(apply, params, train=train, targets=targets)
+    np.testing.assert_array_equal(result.scores, plain.scores)
+
+
+def test_checkpoints_of_another_model_are_refused(problem):
+    params, train, targets = problem
+    for bad, says in (
+        ({"w": params["w"]}, "checkpoints is a dict"),
+        ([params, {"w": params["w"][:, :2]}], r"checkpoints\[1\] has other parameters"),
+        ([{"v": params["w"]}], r"checkpoints\[0\] has other parameters"),
+    ):
+        with pytest.raises(ArgumentError, match=says):
+            ng.attribute(apply, params, checkpoints=bad, train=train, targets=targets)

@@ -7,6 +7,7 @@ any order, blocked or not, fused or not, is off by at most gamma(m) sum |x_i| |y
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -53,6 +54,21 @@ def _block_norms(rows: np.ndarray) -> np.ndarray:
     sums = np.einsum("nk,nk->n", scaled, scaled)
     grown = np.sqrt(sums) * (1 + gamma(rows.shape[1] + 4))
     return upward(np.ldexp(grown, exponents))
+
+
+def norm_from_below(vector: np.ndarray) -> float:
+    """A lower bound of the Euclidean norm of a float64 vector; 0 if it is not finite.
+
+    It is first scaled by a power of two (exact); squares that then underflow are below
+    2^-1000 of the largest one.
+    """
+    largest = float(np.max(np.abs(vector)))
+    if not (math.isfinite(largest) and largest > 0):
+        return 0.0
+    _, exponent = math.frexp(largest)
+    scaled = np.ldexp(vector, -exponent)
+    found = math.sqrt(float(scaled @ scaled)) * (1 - gamma(len(vector) + 4))
+    return math.ldexp(found * (1 - 2.0**-40), exponent)
 
 
 def norm(array: np.ndarray) -> float:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from natgeo import checks
-from natgeo.certify import sweep
+from natgeo.certify import attacks, ranges, sweep
 from natgeo.certify.rounding import Proof, prove
-from natgeo.certify.statements import Statement, pair
+from natgeo.certify.statements import Statement, pair, proponent
 from natgeo.certify.threats import Wasserstein2
 from natgeo.certify.verdict import Verdict, decide
 from natgeo.certify.witness import Counterexample, counterexample
@@ -106,8 +106,9 @@ class Rankings:
             target: index of a target.
             above: index of the training example that should score higher.
             below: index of the one that should score lower.
-            attack: if there is no proof, search for a counterexample inside an order-2
-                threat; with one that is proven the verdict is `refuted`.
+            attack: if there is no proof, search for a counterexample inside the threat
+                (order 2 or 1, deletion, addition, replacement); with one that is
+                proven the verdict is `refuted`.
         """
         statement = self.statement(target=target, above=above, below=below)
         verdict = decide(self.proof, statement, self.threat)
@@ -116,6 +117,10 @@ class Rankings:
             found = counterexample(self.proof, statement, verdict.radius)
             if found.flips and found.cost <= self.threat.eps:
                 return verdict.refuted_by(found)
+        elif attack and undecided:
+            other = attacks.attack(self.proof, statement, self.threat)
+            if other is not None and other.flips and other.inside:
+                return verdict.refuted_by(other)
         return verdict
 
     def radius(self, *, target: int, above: int, below: int) -> float:
@@ -131,6 +136,24 @@ class Rankings:
         statement = self.statement(target=target, above=above, below=below)
         verdict = decide(self.proof, statement, self.threat)
         return counterexample(self.proof, statement, verdict.radius)
+
+    def score_range(self, *, target: int, example: int) -> tuple[float, float]:
+        """Proven [low, high] of one score r_i w_t . w_i over the whole threat."""
+        claim = proponent(self.geometry, self.targets, target=target, example=example)
+        return ranges.score_range(self.proof, claim, self.threat)
+
+    def score_ranges(self, target: int) -> np.ndarray:
+        """Proven [low, high] of every score of a target over the threat, [N, 2].
+
+        All hold for the same ball, so they hold together. An example whose low end is
+        positive is a certified proponent, one whose high end is negative an opponent.
+        """
+        index = checks.index("target", target, self.targets.shape[0])
+        row = np.asarray(self.targets.rows(np.array([index])), np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            left = self.proof.whiten(row)
+        forms = ranges.enclose(self.proof, left, self.proof.weighted)
+        return ranges.span(self.proof, forms, self.threat)
 
     def ranks(self, target: int) -> np.ndarray:
         """Certified rank interval of every training example, [N, 2]; 1 is the highest.

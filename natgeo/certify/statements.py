@@ -8,8 +8,9 @@ duplicates keep their digits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,15 @@ class Combination:
     Attributes:
         vector: the combination as computed, [K].
         formation: proven bound of its distance from the exact one.
+        of_targets: upper bound of the sum of |coefficient| over targets: how far the
+            combination moves if every target moves by one. Infinite if not known.
+        of_examples: the same over training examples.
     """
 
     vector: np.ndarray
     formation: float
+    of_targets: float = math.inf
+    of_examples: float = math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +72,8 @@ def pair(
     weights = geometry.weights
     return Statement(
         f"for target {t}, training example {i} keeps a larger score than {j}",
-        _combine(store, [(1.0, t)]),
-        _combine(geometry.train, [(weights[i], i), (-weights[j], j)]),
+        _of_targets(store, [(1.0, t)]),
+        _of_examples(geometry, [(weights[i], i), (-weights[j], j)]),
         {"kind": "pair", "target": t, "above": i, "below": j},
     )
 
@@ -81,8 +87,8 @@ def proponent(
     (i,) = _train_indices(geometry, example=example)
     return Statement(
         f"training example {i} keeps a positive score for target {t}",
-        _combine(store, [(1.0, t)]),
-        _combine(geometry.train, [(geometry.weights[i], i)]),
+        _of_targets(store, [(1.0, t)]),
+        _of_examples(geometry, [(geometry.weights[i], i)]),
         {"kind": "proponent", "target": t, "example": i},
     )
 
@@ -96,8 +102,8 @@ def opponent(
     (i,) = _train_indices(geometry, example=example)
     return Statement(
         f"training example {i} keeps a negative score for target {t}",
-        _combine(store, [(1.0, t)]),
-        _combine(geometry.train, [(-geometry.weights[i], i)]),
+        _of_targets(store, [(1.0, t)]),
+        _of_examples(geometry, [(-geometry.weights[i], i)]),
         {"kind": "opponent", "target": t, "example": i},
     )
 
@@ -128,9 +134,9 @@ def group(
     return Statement(
         f"for target {t}, the {len(g)} examples of the first group keep a larger "
         f"total score than the {len(h)} of the second",
-        _combine(store, [(1.0, t)]),
-        _combine(
-            geometry.train,
+        _of_targets(store, [(1.0, t)]),
+        _of_examples(
+            geometry,
             [(weights[i], i) for i in g] + [(-weights[j], j) for j in h],
         ),
         {"kind": "group", "target": t, "above": g, "below": h},
@@ -150,8 +156,8 @@ def target_pair(
     (i,) = _train_indices(geometry, example=example)
     return Statement(
         f"training example {i} keeps a larger score for target {t} than for {s}",
-        _combine(store, [(1.0, t), (-1.0, s)]),
-        _combine(geometry.train, [(geometry.weights[i], i)]),
+        _of_targets(store, [(1.0, t), (-1.0, s)]),
+        _of_examples(geometry, [(geometry.weights[i], i)]),
         {"kind": "target_pair", "more": t, "less": s, "example": i},
     )
 
@@ -166,8 +172,8 @@ def self_influence_pair(
     i, j = _train_indices(geometry, above=above, below=below)
     return Statement(
         f"training example {i} keeps a larger self-influence than {j}",
-        _combine(geometry.train, [(1.0, i), (-1.0, j)]),
-        _combine(geometry.train, [(1.0, i), (1.0, j)]),
+        _of_examples(geometry, [(1.0, i), (-1.0, j)]),
+        _of_examples(geometry, [(1.0, i), (1.0, j)]),
         {"kind": "self_influence_pair", "above": i, "below": j},
     )
 
@@ -175,6 +181,22 @@ def self_influence_pair(
 def _train_indices(geometry: NaturalGeometry, **indices: Any) -> list[int]:
     size = geometry.train.shape[0]
     return [checks.index(name, value, size) for name, value in indices.items()]
+
+
+def _of_targets(store: Any, terms: list[tuple[float, int]]) -> Combination:
+    made = _combine(store, terms)
+    return replace(made, of_targets=_size(terms), of_examples=0.0)
+
+
+def _of_examples(
+    geometry: NaturalGeometry, terms: list[tuple[float, int]]
+) -> Combination:
+    made = _combine(geometry.train, terms)
+    return replace(made, of_targets=0.0, of_examples=_size(terms))
+
+
+def _size(terms: list[tuple[float, int]]) -> float:
+    return float(upward(math.fsum(abs(float(factor)) for factor, _ in terms)))
 
 
 def _combine(store: Any, terms: list[tuple[float, int]]) -> Combination:

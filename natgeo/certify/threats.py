@@ -3,6 +3,11 @@
 Every threat comes down to one number: `kappa`. A statement whose natural cosine is c
 holds under the threat if c > kappa (certificates.md, section 3). A threat states its
 proof in its docstring and bounds its kappa from above in exact rational arithmetic.
+
+`least` bounds how low the form u^T M v itself can go, given s = u.v and n = |u| |v|. If
+alpha I <= M^-1 <= beta I for every reachable M, it is at least A / beta - B / alpha
+with A = (n + s)/2 and B = (n - s)/2 (von Neumann's trace inequality, as in
+`Wasserstein2`); `spreads` lists such (alpha, beta), one of which holds for each M.
 """
 
 from __future__ import annotations
@@ -10,12 +15,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from natgeo import checks
-from natgeo.certify.bounds import not_below, upward
+from natgeo.certify import disc
+from natgeo.certify.bounds import TINY, not_below, upward
+from natgeo.certify.moving import Moving
 from natgeo.certify.rounding import Proof
+from natgeo.certify.spectral import spectral_norm
 from natgeo.display import given
 
 
@@ -62,6 +71,24 @@ class Wasserstein2:
         start = self.eps * math.sqrt(2 - self.eps * self.eps) * (1 - 2.0**-50)
         return not_below(start, exact * (2 - exact))
 
+    def least(self, proof: Proof, scores: np.ndarray, norms: np.ndarray) -> np.ndarray:
+        """Proven lower bounds of forms u^T M v over the ball, [P]; see `disc.least`.
+
+        Args:
+            proof: unused; the data enter through scores and norms alone.
+            scores: lower bounds of u.v, [P].
+            norms: upper bounds of |u| |v|, [P].
+        """
+        del proof
+        return disc.least(scores, norms, self.eps)
+
+    def least_quick(
+        self, proof: Proof, scores: np.ndarray, norms: np.ndarray
+    ) -> np.ndarray:
+        """The same, a little looser, for millions of forms; see `disc.least_quick`."""
+        del proof
+        return disc.least_quick(scores, norms, self.eps)
+
     def describe(self) -> str:
         """The threat in words."""
         return (
@@ -92,7 +119,132 @@ class Wasserstein2:
 
 
 @dataclass(frozen=True)
-class Wasserstein1:
+class Euclidean2:
+    """Any distribution within order-2 Wasserstein distance eps in raw feature space.
+
+        eps_nat = eps / sqrt(lambda_min(Q)),      kappa = that of Wasserstein2(eps_nat)
+
+    This division is the spectral amplification: a move of Euclidean length d has a
+    natural length of at most d / sqrt(lambda_min(Q)).
+
+    Proof. norm(w - w')^2 = (phi - phi')^T Q^-1 (phi - phi') <= |phi - phi'|^2 /
+    lambda_min(Q), so the same coupling costs at most eps_nat and the ball lies inside
+    the natural one. With ||R Q R^T - I|| <= eta, Q >= (1 - eta) R^-1 R^-T, hence
+    1 / lambda_min(Q) <= ||R||^2 / (1 - eta).
+
+    Args:
+        eps: radius, in feature units.
+    """
+
+    eps: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "eps", checks.nonnegative("eps", self.eps))
+
+    @staticmethod
+    def amplification(proof: Proof) -> float:
+        """Proven upper bound of 1 / sqrt(lambda_min(Q))."""
+        if not proof.holds:
+            return math.inf
+        stretch = upward(1 / np.sqrt(1 - proof.eta))
+        return float(upward(_whitener_norm(proof) * stretch))
+
+    def natural(self, proof: Proof) -> Wasserstein2:
+        """The natural ball that holds this one; of radius 1 if there is none."""
+        reach = float(upward(self.eps * self.amplification(proof))) if self.eps else 0.0
+        return Wasserstein2(reach if reach < 1 else 1.0)
+
+    def kappa(self, proof: Proof) -> float:
+        """That of the natural ball; infinite once its radius reaches 1."""
+        return self.natural(proof).kappa()
+
+    def least(self, proof: Proof, scores: np.ndarray, norms: np.ndarray) -> np.ndarray:
+        """That of the natural ball; see `Wasserstein2.least`."""
+        return self.natural(proof).least(proof, scores, norms)
+
+    def describe(self) -> str:
+        """The threat in words."""
+        return (
+            f"every distribution of features within order-2 Wasserstein distance "
+            f"{given(self.eps)} of the stored ones in raw, Euclidean feature space, "
+            f"covered by the natural ball that is larger by the spectral amplification "
+            f"1 / sqrt(lambda_min(Q))"
+        )
+
+
+@dataclass(frozen=True, init=False)
+class WassersteinInfinity(Moving):
+    """Every training example, and the target, moves by at most eps.
+
+    Wherever the N training examples go, the distribution stays within order-2 (indeed
+    order-infinity) natural distance eps, so `Moving` with all three radii equal covers
+    the case in which the examples that a statement names move with the training set.
+
+    Args:
+        eps: how far anything may move, in natural distance.
+    """
+
+    def __init__(self, eps: float):
+        super().__init__(Wasserstein2(eps), target=eps, examples=eps)
+
+    def describe(self) -> str:
+        """The threat in words."""
+        return (
+            f"every training set in which each example is moved by at most natural "
+            f"distance {given(self.target)} (order-infinity Wasserstein), the examples "
+            f"that the claim names among them, and the target by as much; distances "
+            f"are measured by the fixed metric Q^-1"
+        )
+
+
+class _Spread:
+    """A threat that is known through the eigenvalues of M^-1 alone."""
+
+    def spreads(self, proof: Proof) -> list[tuple[Fraction, Fraction]]:
+        """Intervals [alpha, beta], one of which holds the eigenvalues of any M^-1.
+
+        None at all, or one that reaches 0, if the theorem does not reach this far.
+        """
+        raise NotImplementedError
+
+    def least(self, proof: Proof, scores: np.ndarray, norms: np.ndarray) -> np.ndarray:
+        """Proven lower bounds of forms u^T M v over the threat, [P].
+
+        Args:
+            proof: the rounding proof of the geometry.
+            scores: lower bounds of u.v, [P].
+            norms: upper bounds of |u| |v|, [P].
+        """
+        ends = self.spreads(proof)
+        if not ends or min(alpha for alpha, _ in ends) <= 0:
+            return np.full(np.shape(scores), -np.inf)
+        # A is not negative, so 1 / beta may be rounded down and 1 / alpha up.
+        bounds = [
+            between(scores, norms, -_up(-1 / beta), _up(1 / alpha))
+            for alpha, beta in ends
+        ]
+        return np.min(bounds, axis=0)
+
+
+def between(
+    scores: np.ndarray, norms: np.ndarray, lowest: float, highest: float
+) -> np.ndarray:
+    """Lower bounds of u^T M v for any M with lowest I <= M <= highest I, [P].
+
+    A lowest - B highest, rounded down: A and B carry one relative rounding each, the
+    products one more, and the last subtraction is stepped down.
+    """
+    with np.errstate(all="ignore"):
+        scores = np.clip(scores, -norms, norms)
+        rising, falling = norms / 2 + scores / 2, norms / 2 - scores / 2
+        value = rising * lowest * (1 - 2.0**-50) - falling * highest * (1 + 2.0**-50)
+        value = np.nextafter(value, -np.inf) - TINY
+    known = np.isfinite(scores) & np.isfinite(norms) & ~np.isnan(value)
+    return np.where(known, value, -np.inf)
+
+
+@dataclass(frozen=True)
+class Wasserstein1(_Spread):
     """Any distribution within order-1 natural distance eps, on a bounded support.
 
         chi = 1 / (1 - 2 R eps),      kappa = R eps / (1 - R eps)
@@ -132,6 +284,19 @@ class Wasserstein1:
         reach = Fraction(self.support) * Fraction(self.eps)
         return _up(reach / (1 - reach)) if 2 * reach < 1 else math.inf
 
+    def spreads(self, proof: Proof) -> list[tuple[Fraction, Fraction]]:
+        """[1 - 2 R eps, 1] and [1, 1 + 2 R eps].
+
+        The eigenvalues lie in [1 - b, 1 + a] with a + b <= d = 2 R eps. As a function
+        of b, A / (1 + d - b) - B / (1 - b) has a slope of the sign of
+        (1 - b)^2 / (1 + d - b)^2 - B / A, which falls with b: it rises and then falls,
+        so the least value is at b = 0 or at b = d.
+        """
+        if math.isinf(self.kappa(proof)):
+            return []
+        change = 2 * Fraction(self.support) * Fraction(self.eps)
+        return [(1 - change, Fraction(1)), (Fraction(1), 1 + change)]
+
     def describe(self) -> str:
         """The threat in words."""
         return (
@@ -142,7 +307,7 @@ class Wasserstein1:
 
 
 @dataclass(frozen=True)
-class Delete:
+class Delete(_Spread):
     """Any `points` training examples are deleted.
 
         chi = 1 / (1 - h),  h = (1/N) sum of the largest self-influences,
@@ -152,6 +317,12 @@ class Delete:
     M^-1 = I - (1/N) sum_D w w^T up to a positive factor, whose eigenvalues lie between
     1 - h and 1: the trace of the sum is at most N h. Sound, not exact. Examples that a
     statement is about are evaluated as they are, whether deleted or not.
+
+    The factor matters for the range of a score, not for a sign. `least` and everything
+    made of it are about u^T (Phi'^T Phi' / N + lambda I)^-1 v with the stored N; for
+    the mean over the N' examples that are left, with the ridge N lambda / N', multiply
+    both ends by N' / N. The same holds for `Add`, with N' above N; `Replace` has
+    N' = N.
 
     Args:
         points: how many examples may be deleted.
@@ -167,13 +338,17 @@ class Delete:
         h = _removed(proof, self.points)
         return _up(h / (2 - h)) if h < 1 else math.inf
 
+    def spreads(self, proof: Proof) -> list[tuple[Fraction, Fraction]]:
+        """[1 - h, 1]."""
+        return [(1 - _removed(proof, self.points), Fraction(1))]
+
     def describe(self) -> str:
         """The threat in words."""
         return f"the deletion of any {self.points} training examples"
 
 
 @dataclass(frozen=True)
-class _NewPoints:
+class _NewPoints(_Spread):
     """A number of new examples, and the bound of their natural norms."""
 
     points: int
@@ -203,6 +378,10 @@ class Add(_NewPoints):
         a = _added(proof, self.points, self.support)
         return _up(a / (2 + a))
 
+    def spreads(self, proof: Proof) -> list[tuple[Fraction, Fraction]]:
+        """[1, 1 + a]."""
+        return [(Fraction(1), 1 + _added(proof, self.points, self.support))]
+
     def describe(self) -> str:
         """The threat in words."""
         return (
@@ -230,6 +409,11 @@ class Replace(_NewPoints):
         a = _added(proof, self.points, self.support)
         return _up((a + h) / (2 + a - h)) if h < 1 else math.inf
 
+    def spreads(self, proof: Proof) -> list[tuple[Fraction, Fraction]]:
+        """[1 - h, 1 + a]."""
+        h = _removed(proof, self.points)
+        return [(1 - h, 1 + _added(proof, self.points, self.support))]
+
     def describe(self) -> str:
         """The threat in words."""
         return (
@@ -242,6 +426,16 @@ def _up(value: Fraction) -> float:
     """The smallest double that is not below a rational."""
     rounded = float(value)
     return rounded if rounded >= value else float(np.nextafter(rounded, np.inf))
+
+
+_NORMS: WeakKeyDictionary[Proof, float] = WeakKeyDictionary()
+
+
+def _whitener_norm(proof: Proof) -> float:
+    """Upper bound of ||R||_2; computed once for each proof."""
+    if proof not in _NORMS:
+        _NORMS[proof] = spectral_norm(proof.geometry.whitener)
+    return _NORMS[proof]
 
 
 def _longest(proof: Proof) -> float:

@@ -67,7 +67,8 @@ def decide(proof: Proof, statement: Statement, threat: Threat) -> Verdict:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         cosine, reason = _cosine(proof, statement)
-        kappa = float(threat.kappa(proof))
+        turned = getattr(threat, "kappa_for", None)  # depends on the statement
+        kappa = float(turned(proof, statement) if turned else threat.kappa(proof))
         needed, radius = _limit_and_radius(proof, statement, threat, cosine)
         # "is True" because anything else, NaN included, must not certify.
         certified = (cosine > min(kappa, needed)) is True and cosine > 0

@@ -40,7 +40,9 @@ def score_tile(targets: Array, train: Array, weights: Array) -> Array:
     return product * weights[None, :]
 
 
-def scores(geometry: NaturalGeometry, targets: Any) -> np.ndarray:
+def scores(
+    geometry: NaturalGeometry, targets: Any, *, weights: np.ndarray | None = None
+) -> np.ndarray:
     """Natural W-TRAK scores of every training example for every target, [M, N].
 
     Computed in the dtype of the features: float64 features give float64 scores whether
@@ -51,6 +53,7 @@ def scores(geometry: NaturalGeometry, targets: Any) -> np.ndarray:
     Args:
         geometry: the natural geometry of the training set.
         targets: a store or an [M, K] array of target features.
+        weights: residual weights instead of the stored ones, [N].
 
     Raises:
         DataError: if the targets are unusable or have another K.
@@ -58,18 +61,19 @@ def scores(geometry: NaturalGeometry, targets: Any) -> np.ndarray:
     natural_targets = geometry.whiten(np.asarray(as_target_store(geometry, targets)))
     dtype = np.float64 if geometry.train.dtype == np.float64 else np.float32
     count = len(geometry.natural)
+    residuals = geometry.weights if weights is None else weights
     out = np.empty((len(natural_targets), count), dtype)
     with jax.enable_x64(dtype == np.float64):
         left = jnp.asarray(natural_targets, dtype)
         for start in range(0, count, _TILE_ROWS):
             rows = geometry.natural[start : start + _TILE_ROWS]
-            weights = geometry.weights[start : start + _TILE_ROWS]
+            part = residuals[start : start + _TILE_ROWS]
             # One shape for every tile: the kernel compiles once.
             short = min(_TILE_ROWS, count) - len(rows)
             tile = score_tile(
                 left,
                 jnp.asarray(np.pad(rows, ((0, short), (0, 0))), dtype),
-                jnp.asarray(np.pad(weights, (0, short)), dtype),
+                jnp.asarray(np.pad(part, (0, short)), dtype),
             )
             out[:, start : start + len(rows)] = np.asarray(tile)[:, : len(rows)]
     return out

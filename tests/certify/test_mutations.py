@@ -20,9 +20,14 @@ import pytest
 
 from natgeo.certify import (
     bounds,
+    disc,
+    ensemble,
     environment,
+    moving,
+    ranges,
     ridge,
     rounding,
+    spectral,
     statements,
     sweep,
     threats,
@@ -34,6 +39,11 @@ from natgeo.geometry import covariance
 from tests import families, oracles
 from tests.certify import (
     test_bounds,
+    test_disc,
+    test_ensemble,
+    test_euclidean,
+    test_moving,
+    test_ranges,
     test_ridge,
     test_rounding,
     test_statements,
@@ -180,6 +190,27 @@ def unbreakable():
 
 def known_flips():
     test_verdict.test_known_flips_are_never_certified()
+
+
+def disc_quick():
+    test_disc.check_never_above(disc.least_quick, loose=3e-7)
+
+
+def self_influence_moves():
+    test_moving.check_attacks("self-influence", 0.0)
+
+
+def pair_moves():
+    test_moving.check_attacks("pair", 0.0)
+
+
+def ensemble_fraction():
+    test_ensemble.check_fraction(test_ensemble.certified(eps=0.05))
+
+
+def range_enclosures():
+    for name in ("random", "lattice", "near ties"):
+        test_ranges.check_enclosures(families.case(name, weighted=True))
 
 
 BOUNDS = [
@@ -562,6 +593,106 @@ WITNESS = [
         test_witness.check_refutations_at_zero_ridge,
     ),
 ]
+DISC = [
+    ("_value", " * _DOWN", " * _UP", test_disc.check_rounding),
+    ("_value", "rising / (s1 * s1)", "rising / s1", test_disc.check_never_above),
+    ("_points", "1 + eps * x", "1 + 0 * x", test_disc.check_never_above),
+    (
+        "_bound",
+        "left.stretched, right.low)",
+        "left.stretched, left.low)",
+        test_disc.check_never_above,
+    ),
+    ("_bound", "left.x * left.stretched**3 * _UP", "0", test_disc.check_never_above),
+    ("_bound", "right.x *", "1e9 *", test_disc.check_never_above),
+    ("_search", "(step == _HALVINGS)", "(step == 3)", test_disc.check_never_above),
+    (
+        "_search",
+        "low[finished]",
+        "best[which][finished] + 1e-9",
+        test_disc.check_never_above,
+    ),
+    ("least_quick", "heights[index + 1]", "heights[index] + 1e-4", disc_quick),
+    ("least_quick", "left * (1 - share)", "right * (1 - share)", disc_quick),
+]
+RANGES = [
+    (
+        "unwhitened",
+        "upward(proof.eta / (1 - proof.eta) * forms.norms)",
+        "0.0",
+        test_ranges.check_wrong_whiteners,
+    ),
+    (
+        "unwhitened",
+        "upward(forms.norms / (1 - proof.eta))",
+        "forms.norms",
+        test_ranges.check_wrong_whiteners,
+    ),
+    ("whitened", "products - lost", "products", range_enclosures),
+    ("whitened", "products + lost", "products", range_enclosures),
+    ("whitened", "+ left.errors * right.norms", "", test_ranges.check_errors_count),
+    (
+        "whitened",
+        "+ left.true_norms * right.errors",
+        "",
+        test_ranges.check_errors_count,
+    ),
+    ("span", "-forms.high", "-forms.low", test_ranges.check_both_ends),
+]
+MOVING = [
+    ("add_angles", " + second * cosines[0]", "", test_moving.check_add_angles),
+    ("add_angles", "squares >= 1", "squares >= 2", test_moving.check_add_angles),
+    ("Moving._turn", "side.of_examples, self", "0.5, self", self_influence_moves),
+    ("Moving._turn", "* stretch / long", "* 0.5 / long", self_influence_moves),
+    ("Moving.kappa_for", "(statement.u, statement.v)", "(statement.u,)", pair_moves),
+]
+EUCLIDEAN = [
+    (
+        "Euclidean2.amplification",
+        "upward(1 / np.sqrt(1 - proof.eta))",
+        "1.0",
+        test_euclidean.check_amplification,
+    ),
+]
+SPECTRAL = [
+    (
+        "spectral_norm",
+        "range(_SQUARINGS)",
+        "range(2)",
+        test_euclidean.check_spectral_norm,
+    ),
+    (
+        "spectral_norm",
+        "np.ldexp(bound, exponent)",
+        "bound",
+        test_euclidean.check_spectral_norm,
+    ),
+]
+ENSEMBLE = [
+    ("EnsembleRankings._decide", "(low > 0)", "(high > 0)", ensemble_fraction),
+    (
+        "EnsembleRankings.radius",
+        "certain = middle",
+        "certain = beyond",
+        test_ensemble.check_radius_is_tight,
+    ),
+    (
+        "EnsembleRankings._certified",
+        "upward(rows.true_norms[t] * distance)",
+        "0.8 * rows.true_norms[t] * distance",
+        ensemble_fraction,
+    ),
+    (
+        "_mean_from_below",
+        " - 2.0**-51 * abs(total)",
+        "",
+        test_ensemble.test_sums_are_rounded_down,
+    ),
+]
+SPREADS = [
+    ("between", "(1 - 2.0**-50)", "(1 + 2.0**-50)", test_ranges.check_between),
+    ("between", "(1 + 2.0**-50)", "(1 - 2.0**-50)", test_ranges.check_between),
+]
 GEOMETRY = [
     ("covariance", "/ total.count", "/ (total.count - 1)", verdict_census),
     ("covariance", "+ ridge *", "+ 0 * ridge *", verdict_census),
@@ -577,6 +708,13 @@ MUTATIONS = [
         (sweep, SWEEP),
         (ridge, RIDGE),
         (witness, WITNESS),
+        (disc, DISC),
+        (ranges, RANGES),
+        (moving, MOVING),
+        (threats, EUCLIDEAN),
+        (spectral, SPECTRAL),
+        (ensemble, ENSEMBLE),
+        (threats, SPREADS),
         (covariance, GEOMETRY),
     )
     for entry in entries

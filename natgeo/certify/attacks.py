@@ -1,0 +1,257 @@
+"""Attacks under the threats on single examples and of order 1.
+
+Each attack is greedy on the bilinear form in natural coordinates. With a = M u and
+b = M v, a change of M^-1 by D / N changes the form by -a^T D b / N to first order:
+deleting w gains (a.w)(b.w), adding w loses it, and the best new w of norm R lies along
+the bisector of a and b. Nothing found here is believed: the perturbed training set is
+built, its membership in the threat is proven, and so is the flip.
+
+The sums of `Delete` and `Add` are divided by the stored N. To keep that exact, deleted
+examples become rows of zeros, and after an addition rows of zeros fill the set up to
+2^s N, with the ridge divided by 2^s: only powers of two, no rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from natgeo.certify.bounds import U, row_norms, upward
+from natgeo.certify.rounding import Proof, prove
+from natgeo.certify.statements import Statement
+from natgeo.certify.threats import Add, Delete, Replace, Wasserstein1
+from natgeo.certify.verdict import gap_is_negative
+from natgeo.display import short
+from natgeo.geometry.natural import natural_geometry
+from natgeo.store.memory import MemoryStore
+from natgeo.types import Threat
+
+_INSIDE = 1 - 1e-9  # of a support or a budget, so that rounding stays inside
+_TRANSPORTS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class DataCounterexample:
+    """A perturbed training set inside a threat, and what it does to a statement.
+
+    Attributes:
+        claim: the statement in words.
+        threat: the threat in words.
+        rows: the perturbed features, [N', K], float64; a deleted one is all zeros.
+        changed: indices of the stored examples that were deleted, replaced or moved.
+        gap_before: u^T Q^-1 v on the stored features.
+        gap_after: the same with the perturbed sum of outer products over N.
+        inside: whether it is proven to be inside the threat.
+        flips: whether gap_after < 0 is proven, rounding included.
+    """
+
+    claim: str
+    threat: str
+    rows: np.ndarray
+    changed: np.ndarray
+    gap_before: float
+    gap_after: float
+    inside: bool
+    flips: bool
+
+    def __repr__(self) -> str:
+        outcome = "flips" if self.flips else "does not flip"
+        return (
+            f"DataCounterexample({outcome}; gap {short(self.gap_before)} -> "
+            f"{short(self.gap_after)}, {self.threat})"
+        )
+
+
+def attack(
+    proof: Proof, statement: Statement, threat: Threat
+) -> DataCounterexample | None:
+    """Tries to break a statement inside a threat; None for a threat it does not know.
+
+    Args:
+        proof: the rounding proof of the stored features.
+        statement: from `natgeo.certify.statements`.
+        threat: `Delete`, `Add`, `Replace` or `Wasserstein1`.
+    """
+    if not isinstance(threat, (Delete, Add, Replace, Wasserstein1)):
+        return None
+    search = _Search(proof, statement)
+    if isinstance(threat, Wasserstein1):
+        search.transport(threat.eps, threat.support)
+    else:
+        for _ in range(threat.points):
+            before = search.state()
+            if isinstance(threat, Delete):
+                search.delete()
+            elif isinstance(threat, Add):
+                search.add(threat.support)
+            else:
+                search.replace(threat.support)
+            if search.value() >= before.value():  # it only did harm: stop there
+                search = before
+                break
+    return _checked(proof, statement, threat, search)
+
+
+class _Search:
+    """A training set in natural coordinates that is changed step by step."""
+
+    def __init__(self, proof: Proof, statement: Statement):
+        geometry = proof.geometry
+        self.natural = np.array(geometry.natural)
+        self.added: list[np.ndarray] = []
+        self.changed: list[int] = []
+        self._fixed = np.eye(geometry.width) - (
+            self.natural.T @ self.natural / len(self.natural)
+        )
+        self._u = geometry.whitener @ statement.u.vector
+        self._v = geometry.whitener @ statement.v.vector
+
+    def state(self) -> _Search:
+        """A copy that later steps do not change."""
+        kept = copy.copy(self)
+        kept.natural, kept.added = self.natural.copy(), list(self.added)
+        kept.changed = list(self.changed)
+        return kept
+
+    def value(self) -> float:
+        """u^T M v now."""
+        a, _, _ = self._sides()
+        return float(a @ self._v)
+
+    def delete(self) -> None:
+        """Takes out the example that the form needs most."""
+        a, b, m = self._sides()
+        gain = (self.natural @ a) * (self.natural @ b)
+        lever = np.einsum("nk,kl,nl->n", self.natural, m, self.natural)
+        left = len(self.natural) - lever
+        # A place counts once; without the last of a direction there is no covariance.
+        usable = left > 1e-3 * len(self.natural)
+        usable[self.changed] = False
+        gain = np.where(usable, gain / np.where(usable, left, 1), np.inf)
+        if not usable.any():
+            return
+        worst = int(np.argmin(gain))
+        self.natural[worst] = 0
+        self.changed.append(worst)
+
+    def add(self, support: float) -> None:
+        """Adds the point of that norm along the bisector."""
+        self.added.append(self._worst_point(support))
+
+    def replace(self, support: float) -> None:
+        """A deletion, and in its place an addition."""
+        before = len(self.changed)
+        self.delete()
+        if len(self.changed) == before:
+            return
+        self.natural[self.changed[-1]] = self._worst_point(support)
+
+    def transport(self, eps: float, support: float) -> None:
+        """Moves examples, the most rewarding first, while the order-1 budget lasts."""
+        budget = eps * len(self.natural) * _INSIDE
+        for _ in range(_TRANSPORTS):
+            a, b, _ = self._sides()
+            grow, shrink = _bisector(a, b), _bisector(a, -b)
+            side = np.sign(self.natural @ grow) + (self.natural @ grow == 0)
+            goals = np.stack(
+                [
+                    support * _INSIDE * side[:, None] * grow,
+                    self.natural - np.outer(self.natural @ shrink, shrink),
+                ]
+            )
+            length = np.linalg.norm(goals - self.natural, axis=2)
+            now = (self.natural @ a) * (self.natural @ b)
+            gain = (goals @ a) * (goals @ b) - now
+            rate = np.divide(gain, length, out=np.zeros_like(gain), where=length > 1e-9)
+            kind, place = np.unravel_index(int(np.argmax(rate)), rate.shape)
+            if rate[kind, place] <= 0 or budget <= 0:
+                return
+            share = min(1.0, budget / length[kind, place])
+            step = share * (goals[kind, place] - self.natural[place])
+            self.natural[place] = self.natural[place] + step
+            self.changed.append(int(place))
+            budget -= share * length[kind, place]
+
+    def _worst_point(self, support: float) -> np.ndarray:
+        a, b, _ = self._sides()
+        return support * _INSIDE * _bisector(a, b)
+
+    def _sides(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        count = len(self.natural)
+        inverse = self._fixed + self.natural.T @ self.natural / count
+        for new in self.added:
+            inverse = inverse + np.outer(new, new) / count
+        m = np.linalg.inv(inverse)
+        return m @ self._u, m @ self._v, m
+
+
+def _checked(
+    proof: Proof, statement: Statement, threat: Threat, search: _Search
+) -> DataCounterexample:
+    """Builds the perturbed training set and proves everything from its numbers."""
+    geometry = proof.geometry
+    rows = np.concatenate([np.float64(b) for b in geometry.train.blocks(4096)])
+    changed = np.unique(np.array(search.changed, np.intp))
+    stored = rows[changed].copy()
+    rows[changed] = search.natural[changed] @ geometry.factor.T
+    inside, ridge = True, geometry.ridge
+    if isinstance(threat, (Replace, Wasserstein1)):
+        inside = _within(proof, rows[changed], threat.support)
+    if isinstance(threat, Wasserstein1):
+        moved = rows[changed] - stored
+        # The exact displacement, up to the rounding of this last subtraction.
+        travel = proof.whiten(moved, U * row_norms(moved)).true_norms
+        cost = upward(travel.sum() * _stretch(proof) / len(rows))
+        longest = threat.kappa(proof) < math.inf or _within(proof, rows, threat.support)
+        inside = bool(inside and longest and cost <= threat.eps)
+    elif isinstance(threat, Add):
+        new = np.array(search.added).reshape(-1, geometry.width) @ geometry.factor.T
+        inside = _within(proof, new, threat.support)
+        rows, ridge = _filled(rows, new, ridge)
+    after = natural_geometry(MemoryStore(rows), ridge)
+    u, v = statement.u.vector, statement.v.vector
+    # Rows of zeros that fill up divide the covariance by a power of two.
+    factor = len(geometry.natural) / len(rows)
+    return DataCounterexample(
+        claim=statement.claim,
+        threat=threat.describe(),
+        rows=rows,
+        changed=changed,
+        gap_before=float(u @ np.linalg.solve(geometry.covariance, v)),
+        gap_after=float(u @ np.linalg.solve(after.covariance, v)) * factor,
+        inside=inside,
+        flips=gap_is_negative(prove(after), statement),
+    )
+
+
+def _filled(
+    rows: np.ndarray, new: np.ndarray, ridge: float
+) -> tuple[np.ndarray, float]:
+    """All rows, filled up with zeros to 2^s N, and the ridge divided by 2^s."""
+    power = 1
+    while len(rows) * power < len(rows) + len(new):
+        power *= 2
+    empty = np.zeros((len(rows) * (power - 1) - len(new), rows.shape[1]))
+    return np.concatenate([rows, new, empty]), ridge / power
+
+
+def _within(proof: Proof, rows: np.ndarray, support: float) -> bool:
+    """Whether every row is proven to have a natural norm of at most `support`."""
+    norms = upward(proof.whiten(rows).true_norms * _stretch(proof))
+    return bool((norms <= support).all())
+
+
+def _stretch(proof: Proof) -> float:
+    """Natural norms are at most this times whitened ones."""
+    return float(upward(1 / np.sqrt(1 - proof.eta))) if proof.holds else math.inf
+
+
+def _bisector(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The unit vector between a and b; a itself if they are opposite."""
+    first, second = a / np.linalg.norm(a), b / np.linalg.norm(b)
+    middle = first + second
+    length = float(np.linalg.norm(middle))
+    return middle / length if length > 1e-12 else first

@@ -1,0 +1,363 @@
+"""Certificates for the scores of an ensemble of checkpoints (certificates.md, 6).
+
+The form of an ensemble statement is the mean over checkpoints of u_c^T M_c v_c, with
+the mean residual weights in every v_c. Each checkpoint has its own covariance and its
+own ball. Whatever one training distribution does, it does inside all of them, so
+
+    form >= 1/C sum_c low_c,    low_c the least value over the ball of checkpoint c,
+
+and the statement is certified if the sum, rounded down, is positive. One radius in C
+metrics is C assumptions: they are named wherever a verdict is printed. An ensemble of
+one checkpoint gets exactly the verdicts of that checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.special
+
+from natgeo import checks
+from natgeo.certify import disc, ranges
+from natgeo.certify.bounds import TINY, U, row_norms, upward
+from natgeo.certify.rankings import certify_rankings
+from natgeo.certify.rounding import NaturalRows, Proof, prove
+from natgeo.certify.statements import Combination, Statement, combine
+from natgeo.certify.verdict import CERTIFIED, UNDECIDED, decide
+from natgeo.geometry.ensemble import Ensemble
+from natgeo.progress import Progress
+from natgeo.types import Threat
+
+_CHUNK = 8192  # pairs whose differences are held at once
+_LEAST = 2.0**-1074  # what the rounding of a subnormal can lose
+_FINEST = 1e-9  # relative width at which a bisection of the radius stops
+
+
+@dataclass(frozen=True, eq=False)
+class EnsembleVerdict:
+    """What is proven about one statement about the ensemble's scores.
+
+    Attributes:
+        status: `certified` or `undecided`; see `Verdict`.
+        low: proven least value of the form over the threat.
+        high: proven greatest value.
+        claim: the statement in words.
+        threat: the threat in words, with its C assumptions.
+    """
+
+    status: str
+    low: float
+    high: float
+    claim: str
+    threat: str
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "A verdict is not a truth value: compare verdict.status with 'certified' "
+            "or 'undecided'."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class EnsembleRankings:
+    """Certificates for the order of the training examples under an ensemble.
+
+    Attributes:
+        ensemble: the geometries of the C checkpoints.
+        threat: what may happen to the training distribution, in every checkpoint.
+        progress: show a bar on standard error for what takes over a second.
+    """
+
+    ensemble: Ensemble
+    threat: Threat
+    progress: bool = field(default=False)
+
+    def __repr__(self) -> str:
+        return f"EnsembleRankings({self.ensemble!r}, {self.threat})"
+
+    @cached_property
+    def proofs(self) -> tuple[Proof, ...]:
+        """The rounding proof of each checkpoint, with the ensemble's weights."""
+        return tuple(self._proof(geometry) for geometry in self.ensemble.geometries)
+
+    def describe(self) -> str:
+        """The threat in words: one assumption for each checkpoint."""
+        count = len(self.ensemble.geometries)
+        if count == 1:
+            return self.threat.describe()
+        return (
+            f"{self.threat.describe()}; this is assumed {count} times, once in the "
+            f"natural metric of the features of each of {count} checkpoints"
+        )
+
+    def verdict(self, *, target: int, above: int, below: int) -> EnsembleVerdict:
+        """Whether `above` is proven to outrank `below` for `target`.
+
+        Raises:
+            ArgumentError: for an index out of range, or a threat that bounds no form.
+        """
+        weights, (i, j) = (
+            self.ensemble.weights,
+            self._examples(above=above, below=below),
+        )
+        return self._decide(
+            f"for target {target}, training example {i} keeps a larger ensemble score "
+            f"than {j}",
+            target,
+            [(weights[i], i), (-weights[j], j)],
+        )
+
+    def proponent(self, *, target: int, example: int) -> EnsembleVerdict:
+        """Whether an example is proven to keep a positive ensemble score."""
+        (i,) = self._examples(example=example)
+        return self._decide(
+            f"training example {i} keeps a positive ensemble score for target {target}",
+            target,
+            [(self.ensemble.weights[i], i)],
+        )
+
+    def opponent(self, *, target: int, example: int) -> EnsembleVerdict:
+        """Whether an example is proven to keep a negative ensemble score."""
+        (i,) = self._examples(example=example)
+        return self._decide(
+            f"training example {i} keeps a negative ensemble score for target {target}",
+            target,
+            [(-self.ensemble.weights[i], i)],
+        )
+
+    def radius(self, *, target: int, above: int, below: int) -> float:
+        """The order-2 radius, the same in every metric, up to which a pair is proven.
+
+        Found by bisection; the number returned was itself proven. 0 if there is none.
+        """
+        i, j = self._examples(above=above, below=below)
+        weights = self.ensemble.weights
+        made = self._statements("", target, [(weights[i], i), (-weights[j], j)])
+        if len(made) == 1:
+            return decide(self.proofs[0], made[0], self.threat).radius
+        forms = [
+            ranges.forms_of(proof, claim)
+            for proof, claim in zip(self.proofs, made, strict=True)
+        ]
+        low = np.concatenate([form.low for form in forms])
+        norms = np.concatenate([form.norms for form in forms])
+        certain, beyond = 0.0, 1.0
+        while beyond - certain > _FINEST * beyond and beyond > 1e-15:
+            middle = (certain + beyond) / 2
+            if _mean_from_below(disc.least(low, norms, middle)) > 0:
+                certain = middle
+            else:
+                beyond = middle
+        return certain
+
+    def score_range(self, *, target: int, example: int) -> tuple[float, float]:
+        """Proven [low, high] of one ensemble score over the threat."""
+        verdict = self.proponent(target=target, example=example)
+        return verdict.low, verdict.high
+
+    @property
+    def pairs(self) -> int:
+        """Number of unordered pairs of training examples, N (N - 1) / 2."""
+        n = self.ensemble.geometries[0].train.shape[0]
+        return n * (n - 1) // 2
+
+    @cached_property
+    def fraction(self) -> np.ndarray:
+        """Share of all pairs that is certified under the threat, [M]; 0 if no pairs.
+
+        A proven lower bound over all N (N - 1) / 2 pairs. For C > 1 it takes
+        N^2 (K + 5 M) C steps: `estimate` samples where that is too many.
+        """
+        if len(self.ensemble.geometries) == 1:
+            (geometry,), (targets,) = self.ensemble.geometries, self.ensemble.targets
+            return certify_rankings(
+                geometry, targets, self.threat, progress=self.progress
+            ).fraction
+        n = self.ensemble.geometries[0].train.shape[0]
+        chunks = -(-n // max(1, _CHUNK // n))
+        total = np.zeros(self.ensemble.targets[0].shape[0], np.int64)
+        with Progress("certifying pairs", chunks, visible=self.progress) as bar:
+            for first, second in _all_pairs(n):
+                total += self._certified(first, second).sum(axis=1)
+                bar.advance()
+        return total / max(self.pairs, 1)
+
+    def estimate(
+        self, pairs: int = 10_000, seed: int = 0, confidence: float = 0.95
+    ) -> np.ndarray:
+        """Estimated certified share from random pairs, [M, 3]: share, low, high.
+
+        An estimate, not a certificate: the Clopper-Pearson interval holds for each
+        target with the given confidence over the choice of the pairs (with
+        replacement).
+        """
+        count = checks.count("pairs", pairs)
+        n = checks.count("N", self.ensemble.geometries[0].train.shape[0], low=2)
+        rng = np.random.default_rng(seed)
+        first = rng.integers(0, n, count)
+        second = (first + rng.integers(1, n, count)) % n
+        hits = np.zeros(self.ensemble.targets[0].shape[0], np.int64)
+        for start in range(0, count, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            hits += self._certified(first[part], second[part]).sum(axis=1)
+        tail = (1 - confidence) / 2
+        # Quantiles of the beta distribution; the ends below are known without them.
+        some, miss = np.maximum(hits, 1), np.maximum(count - hits, 1)
+        low = scipy.special.betaincinv(some, count - some + 1, tail)
+        high = scipy.special.betaincinv(count - miss + 1, miss, 1 - tail)
+        return np.stack(
+            [
+                hits / count,
+                np.where(hits == 0, 0.0, low),
+                np.where(hits == count, 1.0, high),
+            ],
+            axis=1,
+        )
+
+    def _proof(self, geometry: Any) -> Proof:
+        proof = prove(geometry)
+        if len(self.ensemble.geometries) == 1 or not self.ensemble.weighted:
+            return proof
+        scaled = proof.train.scaled(self.ensemble.weights)
+        # The mean weights are rounded once, so each row is off by u of itself more.
+        lost = 2 * U * scaled.true_norms + _LEAST * proof.train.true_norms
+        errors = upward(scaled.errors + lost)
+        weighted = NaturalRows(scaled.rows, scaled.norms, errors)
+        return replace(proof, weighted=weighted)
+
+    def _examples(self, **indices: Any) -> list[int]:
+        size = self.ensemble.geometries[0].train.shape[0]
+        return [checks.index(name, value, size) for name, value in indices.items()]
+
+    def _statements(
+        self, claim: str, target: int, terms: list[tuple[float, int]]
+    ) -> list[Statement]:
+        """The statement as each checkpoint sees it."""
+        size = self.ensemble.targets[0].shape[0]
+        t = checks.index("target", target, size)
+        inexact = len(self.ensemble.geometries) > 1 and self.ensemble.weighted
+        made = []
+        for geometry, targets in zip(
+            self.ensemble.geometries, self.ensemble.targets, strict=True
+        ):
+            row = np.asarray(targets.rows(np.array([t])), np.float64)[0]
+            features = np.asarray(
+                geometry.train.rows(np.array([i for _, i in terms])), np.float64
+            )
+            coefficients = np.array([weight for weight, _ in terms])
+            with np.errstate(over="ignore", invalid="ignore"):
+                vectors, formation = combine(features[None], coefficients[None])
+                if inexact:
+                    rounded = 2 * U * np.abs(coefficients) + _LEAST
+                    formation = upward(formation + rounded @ row_norms(features))
+            made.append(
+                Statement(
+                    claim,
+                    Combination(row, 0.0),
+                    Combination(vectors[0], float(formation[0])),
+                )
+            )
+        return made
+
+    def _decide(
+        self, claim: str, target: int, terms: list[tuple[float, int]]
+    ) -> EnsembleVerdict:
+        made = self._statements(claim, target, terms)
+        ends = np.array(
+            [
+                ranges.score_range(proof, statement, self.threat)
+                for proof, statement in zip(self.proofs, made, strict=True)
+            ]
+        )
+        low, high = _mean_from_below(ends[:, 0]), -_mean_from_below(-ends[:, 1])
+        if len(made) == 1:
+            status = decide(self.proofs[0], made[0], self.threat).status
+        else:
+            # "is True" because anything else, NaN included, must not certify.
+            status = CERTIFIED if (low > 0) is True else UNDECIDED
+        return EnsembleVerdict(status, low, high, claim, self.describe())
+
+    @cached_property
+    def _scored(self) -> list[tuple[list[ranges.Forms], NaturalRows]]:
+        """For each checkpoint: whitened scores of every target, and the targets."""
+        found = []
+        for proof, targets in zip(self.proofs, self.ensemble.targets, strict=True):
+            with np.errstate(over="ignore", invalid="ignore"):
+                rows = proof.whiten(np.asarray(targets, np.float64))
+                forms = [
+                    ranges.whitened(rows.take(slice(t, t + 1)), proof.weighted)
+                    for t in range(len(rows.rows))
+                ]
+            found.append((forms, rows))
+        return found
+
+    def _certified(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Whether each pair is certified in the order of its score, [M, P]."""
+        least = getattr(self.threat, "least_quick", ranges.least_of(self.threat))
+        distances = [_distance(proof.weighted, first, second) for proof in self.proofs]
+        count = self.ensemble.targets[0].shape[0]
+        out = np.zeros((count, len(first)), bool)
+        for t in range(count):
+            scores = [forms[t] for forms, _ in self._scored]
+            gap = sum(f.low[first] - f.low[second] for f in scores)
+            winner = np.where(gap > 0, first, second)
+            loser = np.where(gap > 0, second, first)
+            lows = []
+            for proof, form, distance, (_, rows) in zip(
+                self.proofs, scores, distances, self._scored, strict=True
+            ):
+                pair = ranges.Forms(
+                    np.nextafter(form.low[winner] - form.high[loser], -np.inf),
+                    np.full(len(first), np.inf),
+                    upward(rows.true_norms[t] * distance),
+                )
+                true = ranges.unwhitened(proof, pair)
+                lows.append(least(proof, true.low, true.norms))
+            total = np.sum(lows, axis=0)
+            room = upward(2 * U * len(lows) * np.abs(lows).sum(axis=0))
+            out[t] = total > room  # NaN and -inf compare as False
+        return out
+
+
+def certify_ensemble(
+    ensemble: Ensemble, threat: Threat, *, progress: bool = False
+) -> EnsembleRankings:
+    """Certified rankings of the training examples under an ensemble of checkpoints.
+
+    Args:
+        ensemble: from `natgeo.ensemble`.
+        threat: what may happen to the training distribution in every checkpoint.
+        progress: show a bar on standard error for what takes over a second.
+    """
+    ranges.least_of(threat)
+    return EnsembleRankings(ensemble, threat, progress)
+
+
+def _mean_from_below(values: np.ndarray) -> float:
+    """A lower bound of the mean; the sum of one value is exact."""
+    total = math.fsum(values) if np.isfinite(values).all() else -math.inf
+    if len(values) == 1:
+        return float(values[0])
+    # fsum and the quotient round once each.
+    return total / len(values) - 2.0**-51 * abs(total) - TINY
+
+
+def _distance(rows: NaturalRows, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Upper bounds of norm(R d) of pairs, [P]; a subtraction rounds by u norm(d)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sizes = row_norms(rows.rows[first] - rows.rows[second])
+        return upward(sizes * (1 + 2 * U) + rows.errors[first] + rows.errors[second])
+
+
+def _all_pairs(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every unordered pair once, in chunks of two index arrays."""
+    everyone, size = np.arange(count), max(1, _CHUNK // count)
+    for start in range(0, count, size):
+        rows = everyone[start : start + size, None]
+        first, second = np.nonzero(rows < everyone)
+        yield first + start, second
