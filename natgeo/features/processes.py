@@ -1,0 +1,84 @@
+"""Several processes, each with devices of its own: who computes what, and sums.
+
+The processes are those that `jax.distributed` joins. They share a file system; each
+writes the part of a store that is its own, and they talk to each other only to add up
+second moments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+import jax
+
+from natgeo.errors import ArgumentError
+from natgeo.store.parts import Share
+
+
+def start(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+) -> Share:
+    """Joins the processes of a run, before anything else touches a device.
+
+    Args:
+        coordinator: `host:port` of process 0; None takes all three from the cluster
+            (SLURM, Open MPI, Kubernetes and TPU pods say them).
+        processes: how many there are.
+        process: which one this is, from 0.
+
+    Raises:
+        ArgumentError: if they are incomplete, or the processes do not find each other.
+    """
+    given = (coordinator, processes, process)
+    if any(value is None for value in given) and any(v is not None for v in given):
+        raise ArgumentError(
+            f"coordinator={coordinator!r}, processes={processes!r} and "
+            f"process={process!r} belong together: give all three, or none where the "
+            f"cluster says them."
+        )
+    try:
+        with stdout_on_stderr():
+            jax.distributed.initialize(coordinator, processes, process)
+    except (RuntimeError, ValueError) as error:
+        raise ArgumentError(
+            f"The processes could not be joined: {error} Give --coordinator HOST:PORT, "
+            f"--processes and --process, or start under a launcher that JAX knows."
+        ) from None
+    return Share(jax.process_index(), jax.process_count())
+
+
+def share(given: tuple[int, int] | None, store: object) -> Share | None:
+    """The share of this process in what is written to `store`; None for all of it."""
+    if given is not None:
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            raise ArgumentError(
+                f"share={given!r} must be (p, P): part p, from 0, of P parts."
+            )
+        return Share(*given)
+    # Asked first: counting processes would start the devices of a single one.
+    if store is None or not jax.distributed.is_initialized():
+        return None
+    several = jax.process_count() > 1
+    return Share(jax.process_index(), jax.process_count()) if several else None
+
+
+@contextlib.contextmanager
+def stdout_on_stderr() -> Iterator[None]:
+    """Sends what libraries print on standard output to standard error.
+
+    The transport of CPU collectives prints there from C++, into what may be a result.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
