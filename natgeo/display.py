@@ -7,7 +7,11 @@ is the template's work. Numbers that are proven bounds are rounded to the safe s
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import unicodedata
+from collections.abc import Iterator
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 
 # Joiners shape emoji and Indic scripts; they cannot reorder text.
@@ -129,3 +133,20 @@ def _number(value: float, digits: int, rounding: str) -> str:
     mantissa = f"{rounded.scaleb(-exponent).normalize():f}"
     power = str(exponent).translate(_SUPERSCRIPTS)
     return f"{sign}{mantissa}{_SPACE}×{_SPACE}10{power}"
+
+
+@contextlib.contextmanager
+def stdout_on_stderr() -> Iterator[None]:
+    """Sends what libraries print on standard output to standard error.
+
+    The transport of CPU collectives prints there from C++, into what may be a result.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)

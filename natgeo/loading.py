@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,20 @@ def model(option: str, name: str) -> tuple[Any, Any]:
             f"parameters; it returned {type(value).__name__}."
         )
     return value
+
+
+def share(option: str, text: str) -> tuple[int, int]:
+    """The pair `(p, P)` of a text `p/P`.
+
+    Raises:
+        ArgumentError: if it is not that.
+    """
+    match = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
+    if match is None:
+        raise ArgumentError(
+            f"{option}={text!r} must be P/N: part P, from 0, of N, such as 0/4."
+        )
+    return int(match[1]), int(match[2])
 
 
 def flags(path: Path, rows: int) -> np.ndarray:

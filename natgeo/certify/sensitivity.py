@@ -54,7 +54,7 @@ class Sensitivity:
 def natural(geometry: NaturalGeometry, targets: Any) -> Sensitivity:
     """L_nat(t, i) = 2 |r_i| sqrt(SI_t SI_i) max_j sqrt(SI_j); eps in natural units."""
     t = _natural_targets(geometry, targets)
-    products, lengths = _products(geometry, t, np.eye(geometry.width))
+    products, lengths = _products(geometry, t)
     slopes = 2 * np.outer(np.linalg.norm(t, axis=1), lengths) * lengths.max()
     return Sensitivity(products, slopes * np.abs(geometry.weights))
 
@@ -74,16 +74,17 @@ def euclidean(geometry: NaturalGeometry, targets: Any) -> Sensitivity:
 
 
 def _products(
-    geometry: NaturalGeometry, targets: np.ndarray, change: np.ndarray
+    geometry: NaturalGeometry, targets: np.ndarray, change: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores [M, N], and the norms of w_i times `change`, [N]; one block at a time."""
+    """Scores [M, N], and norms [N] of the rows w_i, or of w_i times `change`."""
     products = np.empty((len(targets), geometry.train.shape[0]))
     norms = np.empty(geometry.train.shape[0])
     start = 0
     for block in geometry.natural_blocks():
         here = slice(start, start + len(block))
         products[:, here] = targets @ block.T
-        norms[here] = np.linalg.norm(block @ change, axis=1)
+        rows = block if change is None else block @ change
+        norms[here] = np.linalg.norm(rows, axis=1)
         start += len(block)
     return products * geometry.weights, norms
 

@@ -7,13 +7,9 @@ second moments.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator
-
 import jax
 
+from natgeo.display import stdout_on_stderr
 from natgeo.errors import ArgumentError
 from natgeo.store.parts import Share
 
@@ -43,7 +39,13 @@ def start(
         )
     try:
         with stdout_on_stderr():
-            jax.distributed.initialize(coordinator, processes, process)
+            jax.distributed.initialize(
+                coordinator,
+                processes,
+                process,
+                # How long a process that failed waits for the others before it ends.
+                shutdown_timeout_seconds=30,
+            )
     except (RuntimeError, ValueError) as error:
         raise ArgumentError(
             f"The processes could not be joined: {error} Give --coordinator HOST:PORT, "
@@ -65,20 +67,3 @@ def share(given: tuple[int, int] | None, store: object) -> Share | None:
         return None
     several = jax.process_count() > 1
     return Share(jax.process_index(), jax.process_count()) if several else None
-
-
-@contextlib.contextmanager
-def stdout_on_stderr() -> Iterator[None]:
-    """Sends what libraries print on standard output to standard error.
-
-    The transport of CPU collectives prints there from C++, into what may be a result.
-    """
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from natgeo.display import stdout_on_stderr
 from natgeo.errors import ArgumentError
-from natgeo.features.processes import stdout_on_stderr
 from natgeo.geometry import covariance as cov
 from natgeo.geometry.blocks import BLOCK_ROWS, regular_blocks
 
@@ -32,9 +32,7 @@ def shared_moments(store: Any) -> cov.Moments:
             f"processes; {store!r} has {getattr(store, 'parts', 1)}. Leave it out: "
             f"each process then adds up the whole store."
         )
-    mine = cov.moments(
-        regular_blocks(store.part(jax.process_index())), store.shape[1]
-    )
+    mine = cov.moments(regular_blocks(store.part(jax.process_index())), store.shape[1])
     return cov.Moments(store.shape[0], _sum_over_processes(mine.second))
 
 
