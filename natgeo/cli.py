@@ -184,9 +184,11 @@ def featurize(
             resume=resume,
             shard_rows=shard_rows,
             batch_size=batch_size,
-            share=named,
+            share=None if joined is None else (joined.index, joined.of),
             progress=True,
         )
+        if joined is not None and named is None:
+            store = _whole(out, joined)
     except KeyboardInterrupt:
         part = out if joined is None else joined.folder(out)
         console.fail(f"interrupted; {_what_is_safe(part)}", console.INTERRUPTED)
@@ -379,9 +381,17 @@ def _join(distributed: bool, how: tuple, named: tuple[int, int] | None) -> Any:
         return None
     from natgeo.features import processes
 
-    share = processes.start(*how)
-    console.handle_signals()  # starting replaces the one for SIGTERM
+    share = processes.number(*how)
+    console.handle_signals()  # joining replaces the one for SIGTERM
     return share if share.of > 1 else None
+
+
+def _whole(out: Path, share: Any) -> Any:
+    from natgeo.store import parts
+    from natgeo.store.disk import DiskStore
+
+    parts.wait(out, share, visible=True)
+    return DiskStore(out)
 
 
 def _what_is_safe(out: Path) -> str:

@@ -1,8 +1,7 @@
-"""Several processes, each with devices of its own: who computes what, and sums.
+"""Several processes, each with devices of its own: who computes what.
 
-The processes are those that `jax.distributed` joins. They share a file system; each
-writes the part of a store that is its own, and they talk to each other only to add up
-second moments.
+The processes are those that `jax.distributed` joins. They share a file system, each
+writes the part of a store that is its own, and they need no word from each other.
 """
 
 from __future__ import annotations
@@ -14,12 +13,15 @@ from natgeo.errors import ArgumentError
 from natgeo.store.parts import Share
 
 
-def start(
+def number(
     coordinator: str | None = None,
     processes: int | None = None,
     process: int | None = None,
 ) -> Share:
-    """Joins the processes of a run, before anything else touches a device.
+    """The number of this process among those of a run, before it touches a device.
+
+    The processes meet for that moment alone: as long as JAX joins them, one that fails
+    takes the others down with it, whose parts could be finished.
 
     Args:
         coordinator: `host:port` of process 0; None takes all three from the cluster
@@ -39,19 +41,15 @@ def start(
         )
     try:
         with stdout_on_stderr():
-            jax.distributed.initialize(
-                coordinator,
-                processes,
-                process,
-                # How long a process that failed waits for the others before it ends.
-                shutdown_timeout_seconds=30,
-            )
+            jax.distributed.initialize(coordinator, processes, process)
+            found = Share(jax.process_index(), jax.process_count())
+            jax.distributed.shutdown()
     except (RuntimeError, ValueError) as error:
         raise ArgumentError(
             f"The processes could not be joined: {error} Give --coordinator HOST:PORT, "
             f"--processes and --process, or start under a launcher that JAX knows."
         ) from None
-    return Share(jax.process_index(), jax.process_count())
+    return found
 
 
 def share(given: tuple[int, int] | None, store: object) -> Share | None:

@@ -117,7 +117,7 @@ def in_order(manifests: tuple[files.Manifest, ...]) -> tuple[tuple[int, int], ..
     )
 
 
-def wait(store: Path, share: Share, *, visible: bool, patience_s: float = 900) -> None:
+def wait(store: Path, share: Share, *, visible: bool, patience_s: float = 300) -> None:
     """Waits until every part of `store` is complete.
 
     Args:
