@@ -8,6 +8,7 @@ is the template's work. Numbers that are proven bounds are rounded to the safe s
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 import unicodedata
@@ -141,12 +142,18 @@ def stdout_on_stderr() -> Iterator[None]:
 
     The transport of CPU collectives prints there from C++, into what may be a result.
     """
-    sys.stdout.flush()
+    _flush_everything()
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
         yield
     finally:
-        sys.stdout.flush()
+        _flush_everything()
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def _flush_everything() -> None:
+    sys.stdout.flush()
+    if os.name == "posix":
+        ctypes.CDLL(None).fflush(None)  # the buffers of C, which nobody else empties
