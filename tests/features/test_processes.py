@@ -34,7 +34,7 @@ def model():
 
 def data():
     rng = np.random.default_rng(1)
-    for number in range(10):
+    for number in range(24):
         if number == int(os.environ.get("KILL_AT", -1)):
             os.kill(os.getpid(), 9)
         yield np.float32(rng.standard_normal((10, 5))), rng.integers(0, 3, 10)
@@ -133,7 +133,7 @@ def test_two_processes_write_the_store_of_one(project):
     done = ended(*(start(project, *joined(address, number)) for number in (0, 1)))
     assert [code for code, _, _ in done] == [0, 0], done
     one, store = DiskStore(project / "one"), DiskStore(project / "joined")
-    assert (store.parts, store.shape) == (2, (100, 8))
+    assert (store.parts, store.shape) == (2, (240, 8))
     assert store.digest() == one.digest()
     assert store.metadata == one.metadata
     np.testing.assert_array_equal(np.asarray(store), np.asarray(one))
@@ -152,14 +152,16 @@ def test_a_killed_process_is_continued_to_the_same_bytes(project):
     address = loopback()
     killed = ended(
         start(project, *joined(address, 0, out="killed")),
-        start(project, *joined(address, 1, out="killed"), KILL_AT="6"),
+        start(project, *joined(address, 1, out="killed"), KILL_AT="22"),
     )
     assert killed[1][0] == -signal.SIGKILL
     # The other one finishes its part, and says which part is missing.
     assert killed[0][0] == 4, killed[0]
     assert "part-00001-of-00002" in killed[0][2]
     assert "which is gone" in killed[0][2]
-    with pytest.raises(StoreError, match=r"part-00001-of-00002 only 32 examples"):
+    # How many depends on how far the data were read ahead: whole shards in any case.
+    safe = r"part-00001-of-00002 only (16|32|48|64|80|96) examples"
+    with pytest.raises(StoreError, match=safe):
         DiskStore(project / "killed")
     os.unlink(Share(1, 2).folder(project / "killed") / LOCK)
     address = loopback()
