@@ -84,6 +84,7 @@ np.savez(sys.argv[1], **made)
 """
 
 
+@pytest.mark.slow
 def test_devices_and_batches_change_only_rounding(tmp_path):
     """1, 2, 4 and 8 devices, batches of 1, 7 and 64: 2e-6 of a feature's norm."""
     done = subprocess.run(
