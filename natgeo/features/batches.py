@@ -43,7 +43,7 @@ def fixed_batches(data: Any, size: int) -> Iterator[tuple[Any, int]]:
     seen = 0
     # Batches are copied: an iterable may fill one buffer again and again, and it runs
     # ahead of what is computed.
-    convert = np.asarray if _is_arrays(data) else np.array
+    convert = np.asarray if _is_arrays(data) else _copied
     for number, batch in enumerate(as_batches(data)):
         batch = _converted(batch, convert, number)
         seen += _rows(batch, number)
@@ -72,6 +72,11 @@ def _is_arrays(data: Any) -> bool:
         return False
     leaves = jax.tree.leaves(data)
     return bool(leaves) and all(hasattr(leaf, "__array__") for leaf in leaves)
+
+
+def _copied(leaf: Any) -> np.ndarray:
+    # In two steps: a tensor of torch does not know the copy argument of NumPy.
+    return np.array(np.asarray(leaf))
 
 
 def _converted(batch: Any, convert: Callable, number: int) -> Any:

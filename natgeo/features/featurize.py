@@ -197,8 +197,8 @@ def _one_ahead(
             if waiting is not None:
                 yield _on_host(*waiting)
             waiting = begun
-    except Exception:
-        # An error of the examples before it comes first, and they are kept.
+    except (Exception, KeyboardInterrupt):
+        # What was begun is kept, and its own error comes first.
         if waiting is not None:
             yield _on_host(*waiting)
         raise
