@@ -15,8 +15,6 @@ from natgeo.errors import ArgumentError, StoreError
 from natgeo.features import estimate, tasks
 from natgeo.features.featurize import featurize
 from natgeo.features.projectors import CountSketch, Identity, Rademacher
-from natgeo.geometry.natural import natural_geometry, self_influence
-from natgeo.geometry.scores import scores
 
 ROOT = Path(__file__).parents[2]
 X = np.float32(np.random.default_rng(3).normal(size=(24, 5)))
@@ -100,18 +98,6 @@ def test_sixteen_thousand_dimensions_work(tmp_path, projector):
     assert (
         estimate.footprint(tasks.as_task(output), params, projector).shard_rows == 1023
     )
-
-
-@pytest.mark.slow
-def test_the_geometry_of_sixteen_thousand_dimensions(tmp_path):
-    store = featurize(output, {"w": X[0]}, X, CountSketch(16_384), store=tmp_path / "s")
-    geometry = natural_geometry(store, ridge=1.0)
-    features = np.asarray(store, np.float64)
-    # By the push-through identity, from the Gram matrix of 24 examples alone.
-    gram = features @ features.T
-    want = gram @ np.linalg.inv(np.eye(24) + gram / 24)
-    np.testing.assert_allclose(self_influence(geometry), np.diag(want), rtol=1e-8)
-    np.testing.assert_allclose(scores(geometry, store), want, rtol=0, atol=1e-4)
 
 
 def disk_with(free, monkeypatch):

@@ -285,3 +285,19 @@ def test_waiting_finds_a_writer_that_was_killed_at_once(tmp_path, monkeypatch):
     lock.write_text(f"4194304 {parts.lock._host()}\n")
     with pytest.raises(StoreError, match=r"which is gone: delete .*writer\.lock"):
         parts.wait(tmp_path / "s", Share(0, 2), visible=False, patience_s=60)
+
+
+def test_the_doctor_verifies_every_part(tmp_path):
+    from natgeo.doctor import examine
+
+    write_parts(tmp_path / "s", 3)
+    (found,) = examine([tmp_path / "s"])["stores"]
+    assert (found["intact"], found["shape"]) == (True, [N, K])
+    file = Share(2, 3).folder(tmp_path / "s") / "weights-00000.npy"
+    file.write_bytes(file.read_bytes()[:-1])
+    (found,) = examine([tmp_path / "s"])["stores"]
+    assert not found["intact"]
+    assert "part-00002-of-00003/weights-00000.npy has" in found["problem"]
+    shutil.rmtree(Share(1, 3).folder(tmp_path / "s"))
+    (found,) = examine([tmp_path / "s"])["stores"]
+    assert "part-00001-of-00003 is missing" in found["problem"]
