@@ -57,11 +57,6 @@ class Share:
         return mine + rest * (whole % self.of == self.index)
 
 
-def whole() -> Share:
-    """The share of a process that computes everything."""
-    return Share(0, 1)
-
-
 def refuse_other_contents(store: Path, share: Share) -> None:
     """Refuses to write a part where something else than the other parts is.
 
