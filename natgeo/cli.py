@@ -110,14 +110,33 @@ def demo(out: Path, seed: int) -> tuple:
 @click.option(
     "--shard-rows",
     type=int,
-    default=8192,
-    show_default=True,
-    help="Examples per file; at most this many are lost when a run is stopped.",
+    help="Examples per file; at most this many are lost when a run is stopped. "
+    "Default: 8192, or as many as 64 MiB hold.",
 )
 @click.option(
     "--resume",
     is_flag=True,
     help="Go on with an unfinished store, as the run that began it.",
+)
+@click.option(
+    "--share",
+    metavar="P/N",
+    help="Write part P, from 0, of the N parts of the store, alone.",
+)
+@click.option(
+    "--distributed",
+    is_flag=True,
+    help="One of several processes that a cluster started: each writes its part.",
+)
+@click.option(
+    "--coordinator", metavar="HOST:PORT", help="Of process 0, if no cluster says it."
+)
+@click.option("--processes", type=int, help="How many there are, likewise.")
+@click.option("--process", type=int, help="Which one this is, from 0, likewise.")
+@click.option(
+    "--cache",
+    type=_FOLDER,
+    help="Keep compiled programs in this private folder for the next run.",
 )
 @console.json_option
 def featurize(
@@ -131,14 +150,26 @@ def featurize(
     dim: int,
     seed: int,
     batch_size: int,
-    shard_rows: int,
+    shard_rows: int | None,
     resume: bool,
+    share: str | None,
+    distributed: bool,
+    coordinator: str | None,
+    processes: int | None,
+    process: int | None,
+    cache: Path | None,
 ) -> tuple:
     """Write the projected per-example gradients of a model to a store."""
     from natgeo import loading
     from natgeo.features import projectors, tasks
     from natgeo.features.featurize import featurize as run
 
+    named = None if share is None else loading.share("--share", share)
+    joined = _join(distributed, (coordinator, processes, process), named)
+    if cache is not None:
+        from natgeo.features.compilation import keep_compiled
+
+        keep_compiled(cache, out)
     function, params = loading.model("--model", model)
     if checkpoint is not None:
         params = loading.checkpoint(checkpoint, like=params)
@@ -161,11 +192,17 @@ def featurize(
             resume=resume,
             shard_rows=shard_rows,
             batch_size=batch_size,
+            share=None if joined is None else (joined.index, joined.of),
             progress=True,
         )
+        if joined is not None and named is None:
+            store = _whole(out, joined)
     except KeyboardInterrupt:
-        console.fail(f"interrupted; {_what_is_safe(out)}", console.INTERRUPTED)
+        part = out if joined is None else joined.folder(out)
+        console.fail(f"interrupted; {_what_is_safe(part)}", console.INTERRUPTED)
     n, k = store.shape
+    if joined is not None and named is None and joined.index:
+        return None, ""  # process 0 speaks for all
     values = {"store": str(out), "N": n, "K": k, "sha256": store.digest()}
     return values, f"Wrote {n} features of dimension {k} to {out}."
 
@@ -431,6 +468,39 @@ def _scale(rankings: Any, changed: Any) -> dict[str, Any]:
     found = distances.change(geometry, geometry.train, changed)
     again = distances.resample(geometry)
     return sections.scale_section(rankings, {"changed in this way": found}, again)
+
+
+def _join(distributed: bool, how: tuple, named: tuple[int, int] | None) -> Any:
+    """The share of this process, after it has joined the others; None if it is alone.
+
+    Raises:
+        ArgumentError: if the options contradict each other.
+    """
+    from natgeo.store.parts import Share
+
+    together = distributed or any(value is not None for value in how)
+    if together and named is not None:
+        raise ArgumentError(
+            "--share writes a part alone: leave out --distributed, --coordinator, "
+            "--processes and --process."
+        )
+    if named is not None:
+        return Share(*named)
+    if not together:
+        return None
+    from natgeo.features import processes
+
+    share = processes.number(*how)
+    console.handle_signals()  # joining replaces the one for SIGTERM
+    return share if share.of > 1 else None
+
+
+def _whole(out: Path, share: Any) -> Any:
+    from natgeo.store import parts
+    from natgeo.store.disk import DiskStore
+
+    parts.wait(out, share, visible=True)
+    return DiskStore(out)
 
 
 def _what_is_safe(out: Path) -> str:

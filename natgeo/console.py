@@ -23,8 +23,7 @@ def run(group: click.Group) -> NoReturn:
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     forget_interrupts()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    handle_signals()
     try:
         sys.exit(group.main(arguments, prog_name="natgeo", standalone_mode=False) or 0)
     except click.exceptions.Abort:
@@ -46,6 +45,12 @@ def run(group: click.Group) -> NoReturn:
         fail(f"{kind}: {error} (run again with --debug to see where)", 1)
 
 
+def handle_signals() -> None:
+    """SIGINT and SIGTERM end the command, whoever else took them over meanwhile."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+
+
 def fail(message: str, code: int) -> NoReturn:
     """Ends the process with one line on standard error, made harmless."""
     line = " ".join(visible(message).split())
@@ -60,6 +65,8 @@ def json_option(command: Callable) -> Callable:
     @wraps(command)
     def wrapped(*args: Any, as_json: bool, **kwargs: Any) -> int | None:
         values, words, *code = command(*args, **kwargs)
+        if values is None:
+            return None  # another process of the run says it
         if as_json:
             click.echo(json.dumps(values, indent=1, allow_nan=False))
         else:

@@ -7,7 +7,12 @@ is the template's work. Numbers that are proven bounds are rounded to the safe s
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
+import sys
 import unicodedata
+from collections.abc import Iterator
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 
 # Joiners shape emoji and Indic scripts; they cannot reorder text.
@@ -129,3 +134,26 @@ def _number(value: float, digits: int, rounding: str) -> str:
     mantissa = f"{rounded.scaleb(-exponent).normalize():f}"
     power = str(exponent).translate(_SUPERSCRIPTS)
     return f"{sign}{mantissa}{_SPACE}×{_SPACE}10{power}"
+
+
+@contextlib.contextmanager
+def stdout_on_stderr() -> Iterator[None]:
+    """Sends what libraries print on standard output to standard error.
+
+    The transport of CPU collectives prints there from C++, into what may be a result.
+    """
+    _flush_everything()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        _flush_everything()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _flush_everything() -> None:
+    sys.stdout.flush()
+    if os.name == "posix":
+        ctypes.CDLL(None).fflush(None)  # the buffers of C, which nobody else empties

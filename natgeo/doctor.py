@@ -16,7 +16,7 @@ from natgeo.certify.verdict import decide
 from natgeo.errors import StoreError
 from natgeo.geometry.natural import natural_geometry
 from natgeo.store.disk import DiskStore, read_shard
-from natgeo.store.manifest import Manifest, read_manifest
+from natgeo.store.manifest import MANIFEST, Manifest, read_manifest
 
 
 def examine(stores: Iterable[Path]) -> dict[str, Any]:
@@ -76,9 +76,8 @@ def _devices() -> list[str]:
 
 def _store(path: Path) -> dict[str, Any]:
     try:
-        manifest = read_manifest(path)
-        if not manifest.complete:
-            return _unfinished(manifest)
+        if (path / MANIFEST).exists() and not read_manifest(path).complete:
+            return _unfinished(read_manifest(path))
         store = DiskStore(path)
         digest = store.digest()
         for name in store.columns:

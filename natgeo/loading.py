@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,20 @@ def _compare(path: Any, found: dict[str, Any], wanted: dict[str, Any]) -> None:
             f"{'; '.join(sorted(problems)[:4])}{rest}. Save the parameters of the "
             f"model that --model returns, and nothing else."
         )
+
+
+def share(option: str, text: str) -> tuple[int, int]:
+    """The pair `(p, P)` of a text `p/P`.
+
+    Raises:
+        ArgumentError: if it is not that.
+    """
+    match = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
+    if match is None:
+        raise ArgumentError(
+            f"{option}={text!r} must be P/N: part P, from 0, of N, such as 0/4."
+        )
+    return int(match[1]), int(match[2])
 
 
 def flags(path: Path, rows: int) -> np.ndarray:

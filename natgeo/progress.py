@@ -29,6 +29,16 @@ def forget_interrupts() -> None:
     _interrupted.clear()
 
 
+def raise_if_interrupted() -> None:
+    """Ends a loop on an interrupt that was requested and got lost.
+
+    Raises:
+        KeyboardInterrupt: if there was one.
+    """
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
+
+
 class Progress:
     """Counts steps of known or unknown total; silent unless `visible`.
 
@@ -69,8 +79,7 @@ class Progress:
         Raises:
             KeyboardInterrupt: if an interrupt was requested and got lost.
         """
-        if _interrupted.is_set():
-            raise KeyboardInterrupt
+        raise_if_interrupted()
         self._done += steps
         if not self._visible:
             return

@@ -145,13 +145,14 @@ def test_the_precision_check_sees_what_it_must():
 
 
 # What each room may import from natgeo; a room that is not listed may import any.
-BASE = {"types", "errors", "checks", "progress", "display"}
+BASE = {"types", "errors", "checks", "progress", "display", "resources"}
 ALLOWED = {
     "types": set(),
     "errors": set(),
     "checks": {"errors"},
     "progress": set(),
     "display": set(),
+    "resources": {"errors"},
     "store": BASE,
     "features": BASE | {"store"},
     "geometry": BASE | {"store"},

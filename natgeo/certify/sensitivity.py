@@ -53,24 +53,40 @@ class Sensitivity:
 
 def natural(geometry: NaturalGeometry, targets: Any) -> Sensitivity:
     """L_nat(t, i) = 2 |r_i| sqrt(SI_t SI_i) max_j sqrt(SI_j); eps in natural units."""
-    w, t = geometry.natural, _natural_targets(geometry, targets)
-    lengths = np.linalg.norm(w, axis=1)
+    t = _natural_targets(geometry, targets)
+    products, lengths = _products(geometry, t)
     slopes = 2 * np.outer(np.linalg.norm(t, axis=1), lengths) * lengths.max()
-    return Sensitivity(t @ w.T * geometry.weights, slopes * np.abs(geometry.weights))
+    return Sensitivity(products, slopes * np.abs(geometry.weights))
 
 
 def euclidean(geometry: NaturalGeometry, targets: Any) -> Sensitivity:
     """L_euc(t, i) = 2 |r_i| |Q^-1 phi_t| |Q^-1 phi_i| max_j |phi_j|; raw units."""
-    w, t = geometry.natural, _natural_targets(geometry, targets)
+    t = _natural_targets(geometry, targets)
     # Q^-1 phi = L^-T w, so the rows of w R are the rows of Phi Q^-1.
-    inverse = np.linalg.norm(w @ geometry.whitener, axis=1)
+    products, inverse = _products(geometry, t, geometry.whitener)
     inverse_targets = np.linalg.norm(t @ geometry.whitener, axis=1)
     longest = max(
         np.linalg.norm(np.asarray(block, np.float64), axis=1).max()
         for block in geometry.train.blocks(4096)
     )
     slopes = 2 * np.outer(inverse_targets, inverse) * longest
-    return Sensitivity(t @ w.T * geometry.weights, slopes * np.abs(geometry.weights))
+    return Sensitivity(products, slopes * np.abs(geometry.weights))
+
+
+def _products(
+    geometry: NaturalGeometry, targets: np.ndarray, change: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores [M, N], and norms [N] of the rows w_i, or of w_i times `change`."""
+    products = np.empty((len(targets), geometry.train.shape[0]))
+    norms = np.empty(geometry.train.shape[0])
+    start = 0
+    for block in geometry.natural_blocks():
+        here = slice(start, start + len(block))
+        products[:, here] = targets @ block.T
+        rows = block if change is None else block @ change
+        norms[here] = np.linalg.norm(rows, axis=1)
+        start += len(block)
+    return products * geometry.weights, norms
 
 
 def matched_radius(geometry: NaturalGeometry) -> float:
@@ -87,9 +103,12 @@ def matched_radius(geometry: NaturalGeometry) -> float:
         rows = np.asarray(block, np.float64)
         raw_square += float(np.square(rows).sum())
         raw_sum += rows.sum(axis=0)
-    w = geometry.natural
+    square, total = 0.0, np.zeros(geometry.width)
+    for w in geometry.natural_blocks():
+        square += float(np.square(w).sum())
+        total += w.sum(axis=0)
     raw = raw_square / n - float(np.square(raw_sum / n).sum())
-    nat = float(np.square(w).sum()) / n - float(np.square(w.mean(axis=0)).sum())
+    nat = square / n - float(np.square(total / n).sum())
     return float(np.sqrt(raw / nat)) if nat > 0 else float("nan")
 
 

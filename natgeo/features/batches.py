@@ -6,7 +6,7 @@ compiled step sees the same shape, and rows are independent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -21,10 +21,8 @@ def as_batches(data: Any) -> Iterable[Any]:
     A tuple or mapping whose leaves are all arrays is a data set, `(x, y)` for instance.
     A list is a sequence of batches.
     """
-    if isinstance(data, (tuple, dict)) or hasattr(data, "__array__"):
-        leaves = jax.tree.leaves(data)
-        if leaves and all(hasattr(leaf, "__array__") for leaf in leaves):
-            return [data]
+    if _is_arrays(data):
+        return [data]
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes)):
         raise DataError(
             f"Examples must be arrays such as (x, y), or an iterable of batches; "
@@ -43,8 +41,11 @@ def fixed_batches(data: Any, size: int) -> Iterator[tuple[Any, int]]:
     """
     pending: Any = None
     seen = 0
+    # Batches are copied: an iterable may fill one buffer again and again, and it runs
+    # ahead of what is computed.
+    convert = np.asarray if _is_arrays(data) else _copied
     for number, batch in enumerate(as_batches(data)):
-        batch = jax.tree.map(np.asarray, batch)
+        batch = _converted(batch, convert, number)
         seen += _rows(batch, number)
         pending = batch if pending is None else _joined(pending, batch, number)
         while _rows(pending, number) >= size:
@@ -64,6 +65,29 @@ def total_rows(data: Any) -> int | None:
         if leaves and hasattr(leaves[0], "shape") and leaves[0].shape:
             return int(leaves[0].shape[0])
     return None
+
+
+def _is_arrays(data: Any) -> bool:
+    if not isinstance(data, (tuple, dict)) and not hasattr(data, "__array__"):
+        return False
+    leaves = jax.tree.leaves(data)
+    return bool(leaves) and all(hasattr(leaf, "__array__") for leaf in leaves)
+
+
+def _copied(leaf: Any) -> np.ndarray:
+    # In two steps: a tensor of torch does not know the copy argument of NumPy.
+    return np.array(np.asarray(leaf))
+
+
+def _converted(batch: Any, convert: Callable, number: int) -> Any:
+    """A batch of NumPy arrays; tensors of other frameworks hand theirs over."""
+    try:
+        return jax.tree.map(convert, batch)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"Batch {number} holds what NumPy cannot read: {error} Hand out arrays; "
+            f"of torch: tensor.detach().cpu(), and .float() for bfloat16."
+        ) from None
 
 
 def _rows(batch: Any, number: int) -> int:

@@ -7,10 +7,10 @@ A run that writes to disk can be stopped at any instant and continued with
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,10 +18,13 @@ import numpy as np
 
 from natgeo import checks
 from natgeo.errors import ArgumentError, DataError, StoreError
-from natgeo.features import batches, gradients
+from natgeo.features import batches, estimate, gradients, processes
+from natgeo.features.ahead import Ahead
 from natgeo.features.devices import data_mesh, data_parallel
 from natgeo.features.tasks import Task, as_task
+from natgeo.features.walk import Piece, Walk
 from natgeo.progress import Progress
+from natgeo.store import parts
 from natgeo.store.disk import DiskStore
 from natgeo.store.memory import MemoryStore
 from natgeo.store.writer import DiskWriter
@@ -36,9 +39,11 @@ def featurize(
     *,
     store: str | os.PathLike | None = None,
     resume: bool = False,
-    shard_rows: int = 8192,
+    shard_rows: int | None = None,
     batch_size: int = 64,
     devices: Sequence[Any] | None = None,
+    prefetch: int = 2,
+    share: tuple[int, int] | None = None,
     progress: bool = False,
 ) -> MemoryStore | DiskStore:
     """Projected per-example gradients of every example, with outputs and weights.
@@ -59,9 +64,16 @@ def featurize(
             An iterable must give the same data in the same order again; what was
             stored is compared with it. A complete store of this run is returned.
         shard_rows: examples per file of the store, rounded up to a multiple of the
-            batch; what is lost when a run is stopped is at most one shard.
+            batch; what is lost when a run is stopped is at most one shard. Default:
+            8192, or as many as 64 MiB hold.
         batch_size: examples per compiled step; rounded up to a multiple of the devices.
         devices: devices to share each batch over; default: all local ones.
+        prefetch: batches made ready in a thread of their own while the devices compute;
+            0 for data that must be read in the calling thread.
+        share: `(p, P)` writes part p of P of the store, and returns that part alone.
+            Default: the share of this process if `jax.distributed` joins several; each
+            then waits for the others and gets the whole store. Every process must be
+            given the same data in the same order.
         progress: show a bar on standard error if it takes over a second.
 
     Returns:
@@ -71,8 +83,8 @@ def featurize(
     Raises:
         ArgumentError: for parameters or arguments that cannot be used.
         DataError: for examples that give NaN or infinity, empty data, bad labels.
-        StoreError: if the store cannot be written, or is of another run or other data;
-            the message names every field that differs.
+        StoreError: if the store cannot be written, does not fit on the disk, or is of
+            another run or other data; the message names every field that differs.
     """
     task = as_task(task)
     if (
@@ -89,42 +101,113 @@ def featurize(
     mesh = data_mesh(devices)
     size = checks.count("batch_size", batch_size)
     size = -(-size // mesh.size) * mesh.size
+    footprint = estimate.footprint(task, params, projector)
+    shard_rows = footprint.shard_rows if shard_rows is None else shard_rows
     shard_rows = -(-checks.count("shard_rows", shard_rows) // size) * size
-    if store is None and resume:
-        raise ArgumentError("resume=True needs store=, the folder to go on with.")
+    prefetch = checks.count("prefetch", prefetch, low=0)
+    if store is None and (resume or share is not None):
+        argument = "resume=True" if resume else f"share={share!r}"
+        raise ArgumentError(f"{argument} needs store=, the folder to go on with.")
+    mine = processes.share(share, store)
+    total = batches.total_rows(data)
+    footprint.check(total, store, mine)
     metadata = _metadata(task, params, projector, size, mesh)
     step = _compiled_step(task, projector, mesh)
     params = jax.tree.map(jax.numpy.asarray, params)
-    total = batches.total_rows(data)
-    stream = batches.fixed_batches(data, size)
+    walk = Walk(data, size, shard_rows, share=mine, hashed=store is not None)
     with (
-        _Collector(metadata)
+        _Collector(metadata, total)
         if store is None
-        else DiskWriter(store, metadata, shard_rows=shard_rows, resume=resume)
+        else DiskWriter(
+            store, metadata, shard_rows=shard_rows, resume=resume, share=mine
+        )
     ) as writer:
-        done, validate = 0, None
+        run = _Run(task, params, step, walk, writer, progress)
+        with Ahead(iter(walk), prefetch) as pieces:
+            run.write(
+                pieces, mine.rows_of(total, shard_rows) if mine and total else total
+            )
+        made = run.close()
+    if mine is None or share is not None:
+        return made
+    assert store is not None
+    parts.wait(Path(store), mine, visible=progress)
+    return DiskStore(store)
+
+
+class _Run:
+    """One pass over the data into one writer."""
+
+    def __init__(
+        self,
+        task: Task,
+        params: Params,
+        step: Callable,
+        walk: Walk,
+        writer: _Collector | DiskWriter,
+        progress: bool,
+    ):
+        self._task, self._params, self._walk = task, params, walk
+        self._compute = functools.partial(step, params)
+        self._writer, self._visible = writer, progress
+
+    def write(self, pieces: Iterator[Piece], total: int | None) -> None:
+        writer, done = self._writer, 0
         if isinstance(writer, DiskWriter) and writer.stored:
-            compute = functools.partial(step, params)
-            done = _recognize(writer, stream, compute, visible=progress)
-        start = done
-        with Progress("featurizing", total, visible=progress, done=done) as bar:
-            for batch, valid in stream:
-                if done == start:
-                    validate = task.validator(params, batch) if task.validator else None
-                if validate is not None:
-                    validate(batch, done)
-                if done == start:
-                    gradients.check_output(task, params, batch)
-                made = {
-                    name: np.asarray(array)[:valid]
-                    for name, array in step(params, batch).items()
-                }
-                _check_finite(task, params, batch, made, done)
-                inputs = b"" if store is None else _inputs_digest(batch, valid)
-                writer.append(made.pop("features"), made, inputs=inputs)
-                done += valid
-                bar.advance(valid)
-        return writer.close()
+            done = writer.stored
+            _recognize(writer, pieces, self._compute, visible=self._visible)
+        with Progress("featurizing", total, visible=self._visible, done=done) as bar:
+            for piece, made in _one_ahead(self._compute, self._checked(pieces)):
+                _check_finite(self._task, self._params, piece, made)
+                writer.append(made.pop("features"), made, inputs=piece.inputs)
+                bar.advance(piece.valid)
+
+    def close(self) -> MemoryStore | DiskStore:
+        writer, walk = self._writer, self._walk
+        if isinstance(writer, _Collector):
+            return writer.close()
+        if walk.head is not None and not writer.begun:  # a part without examples
+            made = jax.eval_shape(self._compute, walk.head)
+            features = made.pop("features")
+            writer.begin(features.shape[1], np.dtype(features.dtype), made)
+        return writer.close(walk.rows, walk.inputs)
+
+    def _checked(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """The pieces, after their task and their model have agreed to each."""
+        task, params, started, validate = self._task, self._params, False, None
+        for piece in pieces:
+            if not started and task.validator:
+                validate = task.validator(params, piece.batch)
+            if validate is not None:
+                validate(piece.batch, piece.first)
+            if not started:
+                gradients.check_output(task, params, piece.batch)
+            started = True
+            yield piece
+
+
+def _one_ahead(
+    compute: Callable[[Any], dict[str, Any]], pieces: Iterator[Piece]
+) -> Iterator[tuple[Piece, dict[str, np.ndarray]]]:
+    """Starts the next step before the result of the last is copied to the host."""
+    waiting: tuple[Piece, dict[str, Any]] | None = None
+    try:
+        for piece in pieces:
+            begun = piece, compute(piece.batch)
+            if waiting is not None:
+                yield _on_host(*waiting)
+            waiting = begun
+    except (Exception, KeyboardInterrupt):
+        # What was begun is kept, and its own error comes first.
+        if waiting is not None:
+            yield _on_host(*waiting)
+        raise
+    if waiting is not None:
+        yield _on_host(*waiting)
+
+
+def _on_host(piece: Piece, made: dict[str, Any]) -> tuple[Piece, dict[str, np.ndarray]]:
+    return piece, {name: np.asarray(made[name])[: piece.valid] for name in made}
 
 
 def _metadata(
@@ -153,49 +236,37 @@ def _metadata(
     }
 
 
-def _inputs_digest(batch: Any, valid: int) -> bytes:
-    """SHA-256 of the first `valid` examples of a batch, dtypes and shapes included."""
-    sha = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
-        part = np.ascontiguousarray(leaf[:valid])
-        name = jax.tree_util.keystr(path)
-        sha.update(f"{name} {part.dtype} {part.shape}\n".encode())
-        sha.update(part.tobytes())
-    return sha.digest()
-
-
 def _recognize(
     writer: DiskWriter,
-    stream: Iterator[tuple[Any, int]],
+    pieces: Iterator[Piece],
     compute: Callable[[Any], dict[str, Any]],
     *,
     visible: bool,
-) -> int:
-    """Passes over the examples that are already stored; returns their number.
+) -> None:
+    """Passes over the examples that are already stored.
 
     Raises:
         StoreError: if the data, or what the model computes from them, has changed.
     """
-    done, stored, first = 0, writer.stored, None
+    done, end, stored, first = 0, 0, writer.stored, None
     with Progress("checking stored examples", stored, visible=visible) as bar:
         while done < stored:
-            batch, valid = next(stream, (None, 0))
-            if not valid:
+            piece = next(pieces, None)
+            if piece is None:
                 raise StoreError(
-                    f"The data end at example {done}, but {writer.path} already holds "
+                    f"The data end at example {end}, but {writer.path} already holds "
                     f"{stored} examples. Give the data that it was begun with."
                 )
-            writer.recognize(valid, _inputs_digest(batch, valid))
-            first = batch if first is None else first
-            done += valid
-            bar.advance(valid)
-    if writer.complete and next(stream, None) is not None:
+            writer.recognize(piece.valid, piece.inputs)
+            first = piece.batch if first is None else first
+            done, end = done + piece.valid, piece.first + piece.valid
+            bar.advance(piece.valid)
+    if writer.complete and next(pieces, None) is not None:
         raise StoreError(
-            f"The data go on after example {done - 1}, but {writer.path} is complete "
+            f"The data go on after example {end - 1}, but {writer.path} is complete "
             f"with {stored} examples. Name another folder for the longer data."
         )
     _check_same_model(writer, np.asarray(compute(first)["features"]))
-    return done
 
 
 def _check_same_model(writer: DiskWriter, now: np.ndarray) -> None:
@@ -220,11 +291,18 @@ def _compiled_step(task: Task, projector: Projector, mesh: Any) -> Callable:
 
 
 class _Collector:
-    """A writer with the face of `DiskWriter` that keeps everything in memory."""
+    """A writer with the face of `DiskWriter` that keeps everything in memory.
 
-    def __init__(self, metadata: dict[str, Any]):
-        self._metadata = metadata
-        self._parts: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
+    Args:
+        metadata: as for a writer.
+        total: number of examples, so that they go straight to their place; None
+            collects blocks, and holds everything twice for a moment at the end.
+    """
+
+    def __init__(self, metadata: dict[str, Any], total: int | None):
+        self._metadata, self._total = metadata, total
+        self._parts: list[dict[str, np.ndarray]] = []
+        self._rows = 0
 
     def __enter__(self) -> _Collector:
         return self
@@ -235,21 +313,35 @@ class _Collector:
     def append(
         self, features: np.ndarray, columns: dict[str, np.ndarray], *, inputs: bytes
     ) -> None:
-        self._parts.append((features, columns))
+        block = {"features": features, **columns}
+        if self._total is None:
+            self._parts.append(block)
+            return
+        if not self._parts:
+            self._parts = [
+                {
+                    name: np.empty((self._total, *array.shape[1:]), array.dtype)
+                    for name, array in block.items()
+                }
+            ]
+        for name, array in block.items():
+            self._parts[0][name][self._rows : self._rows + len(array)] = array
+        self._rows += len(features)
 
     def close(self) -> MemoryStore:
-        features = np.concatenate([features for features, _ in self._parts])
-        columns = {
-            name: np.concatenate([part[name] for _, part in self._parts])
-            for name in self._parts[0][1]
+        made = {
+            name: np.concatenate([part[name] for part in self._parts])
+            if len(self._parts) > 1
+            else self._parts[0][name]
+            for name in self._parts[0]
         }
-        for array in (features, *columns.values()):
+        for array in made.values():
             array.flags.writeable = False  # nobody else holds it: no copy is needed
-        return MemoryStore(features, columns, self._metadata)
+        return MemoryStore(made.pop("features"), made, self._metadata)
 
 
 def _check_finite(
-    task: Task, params: Params, batch: Any, made: dict[str, np.ndarray], first: int
+    task: Task, params: Params, piece: Piece, made: dict[str, np.ndarray]
 ) -> None:
     bad = np.zeros(len(made["features"]), bool)
     for array in made.values():
@@ -257,10 +349,10 @@ def _check_finite(
     if not bad.any():
         return
     row = int(np.flatnonzero(bad)[0])
-    example = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf[row]), batch)
+    example = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf[row]), piece.batch)
     culprit = gradients.blame(task, params, example)
     raise DataError(
-        f"Example {first + row} is not usable: {culprit} is NaN or infinite "
+        f"Example {piece.first + row} is not usable: {culprit} is NaN or infinite "
         f"({int(bad.sum())} of {len(bad)} examples of its batch). Repair or remove the "
         f"example, or look for an overflow in the model; nothing is replaced silently."
     )

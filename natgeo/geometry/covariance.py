@@ -17,6 +17,9 @@ import scipy.linalg
 from natgeo import checks
 from natgeo.errors import DataError
 
+# Larger matrices are cut: the Cholesky of OpenBLAS crashes at 16,384.
+_LAPACK_WIDTH = 8192
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -86,13 +89,12 @@ def factorize(total: Moments, ridge: float) -> tuple[np.ndarray, np.ndarray]:
     if ridge == 0 and total.count < width:
         reason = f"{total.count} examples cannot span {width} dimensions"
     else:
-        lower, info = scipy.linalg.lapack.dpotrf(q, lower=1, clean=1)
-        if info == 0:
+        lower = _cholesky(q)
+        if lower is not None:
             norm = np.abs(q).sum(axis=0).max()
             reciprocal, _ = scipy.linalg.lapack.dpocon(lower, norm, uplo="L")
             if reciprocal >= width * np.finfo(np.float64).eps:
-                inverse, _ = scipy.linalg.lapack.dtrtri(lower, lower=1)
-                return lower, np.tril(inverse)
+                return lower, _inverse(lower)
         smallest = np.linalg.eigvalsh(q)[[0, -1]]
         reason = (
             f"its eigenvalues run from {smallest[0]:.1e} to {smallest[1]:.1e}, "
@@ -104,3 +106,34 @@ def factorize(total: Moments, ridge: float) -> tuple[np.ndarray, np.ndarray]:
         f"{default_ridge(total) or 1e-6:.1e}, fewer projected dimensions, or more "
         f"examples."
     )
+
+
+def _cholesky(q: np.ndarray) -> np.ndarray | None:
+    """The lower Cholesky factor, None if the matrix is not positive definite."""
+    if len(q) <= _LAPACK_WIDTH:
+        lower, info = scipy.linalg.lapack.dpotrf(q, lower=1, clean=1)
+        return lower if info == 0 else None
+    half = len(q) // 2
+    first = _cholesky(q[:half, :half])
+    if first is None:
+        return None
+    below = scipy.linalg.solve_triangular(first, q[:half, half:], lower=True).T
+    last = _cholesky(q[half:, half:] - below @ below.T)
+    return None if last is None else _lower(first, below, last)
+
+
+def _inverse(lower: np.ndarray) -> np.ndarray:
+    """The inverse of a lower triangular matrix, likewise."""
+    if len(lower) <= _LAPACK_WIDTH:
+        inverse, _ = scipy.linalg.lapack.dtrtri(lower, lower=1)
+        return np.tril(inverse)
+    half = len(lower) // 2
+    first, last = _inverse(lower[:half, :half]), _inverse(lower[half:, half:])
+    return _lower(first, -last @ (lower[half:, :half] @ first), last)
+
+
+def _lower(first: np.ndarray, below: np.ndarray, last: np.ndarray) -> np.ndarray:
+    out = np.zeros((len(first) + len(last),) * 2)
+    half = len(first)
+    out[:half, :half], out[half:, :half], out[half:, half:] = first, below, last
+    return out

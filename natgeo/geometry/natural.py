@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from natgeo import checks
+from natgeo import checks, resources
 from natgeo.errors import DataError
 from natgeo.geometry import covariance as cov
+from natgeo.geometry.blocks import BLOCK_ROWS, regular_blocks
 from natgeo.store.memory import as_store
 from natgeo.types import Store
 
-BLOCK_ROWS = 4096
+# Natural features that take more are computed again by every pass that streams.
+KEPT_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,15 +81,42 @@ class NaturalGeometry:
 
     @cached_property
     def natural(self) -> np.ndarray:
-        """Natural features of the training set, [N, K], float64; computed once."""
+        """Natural features of the training set, [N, K], float64; computed once.
+
+        Certificates need all of them at hand; what only passes over them streams
+        `natural_blocks` instead.
+
+        Raises:
+            ArgumentError: if the memory does not hold them.
+        """
+        n, k = self.train.shape
+        resources.require_memory(
+            8 * n * k,
+            f"{n:,} x {k:,} natural features in float64",
+            "Certify fewer examples or project to fewer dimensions; scores and "
+            "self-influence need no more than blocks of them.",
+        )
         out = np.empty(self.train.shape)
         start = 0
-        for block in self.train.blocks(BLOCK_ROWS):
+        for block in regular_blocks(self.train.blocks(BLOCK_ROWS)):
             rows = np.asarray(block, np.float64)
             np.matmul(rows, self.whitener.T, out=out[start : start + len(rows)])
             start += len(rows)
         out.flags.writeable = False
         return out
+
+    def natural_blocks(self) -> Iterator[np.ndarray]:
+        """Yields `natural` in order, `BLOCK_ROWS` at a time (the last block: the rest).
+
+        Holds one block, unless all of them fit into `KEPT_BYTES` or are there already.
+        """
+        n, k = self.train.shape
+        if "natural" in vars(self) or 8 * n * k <= KEPT_BYTES:
+            for start in range(0, n, BLOCK_ROWS):
+                yield self.natural[start : start + BLOCK_ROWS]
+            return
+        for block in regular_blocks(self.train.blocks(BLOCK_ROWS)):
+            yield np.asarray(block, np.float64) @ self.whitener.T
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -121,7 +151,9 @@ class NaturalGeometry:
         return float(1 / np.sqrt(self.spectrum[0]))
 
 
-def natural_geometry(train: Any, ridge: float | None = None) -> NaturalGeometry:
+def natural_geometry(
+    train: Any, ridge: float | None = None, *, shared: bool = False
+) -> NaturalGeometry:
     """Builds the natural geometry of training features.
 
     Args:
@@ -129,6 +161,9 @@ def natural_geometry(train: Any, ridge: float | None = None) -> NaturalGeometry:
         ridge: lambda >= 0 in squared feature units; None chooses a thousandth of the
             mean eigenvalue of the covariance. With 0 the certificates are exact, but
             the features must have full rank.
+        shared: every process of `jax.distributed` makes this call: each adds up its
+            part of a store on disk, and the sums are exchanged once. All of them get
+            the same bits, which differ from those of one process by rounding.
 
     Raises:
         ArgumentError: for a ridge that is negative, not finite or not a number.
@@ -146,7 +181,16 @@ def natural_geometry(train: Any, ridge: float | None = None) -> NaturalGeometry:
     if ridge is not None:
         ridge = checks.nonnegative("ridge", ridge)
     store = as_store("train", train)
-    total = cov.moments(store.blocks(BLOCK_ROWS), store.shape[1])
+    if not store.shape[0]:
+        raise DataError(f"{store!r} holds no examples: it is one part of a store.")
+    if shared:
+        # Only here: whoever reads a store alone needs no JAX.
+        from natgeo.geometry.processes import shared_moments
+
+        total = shared_moments(store)
+    else:
+        blocks = regular_blocks(store.blocks(BLOCK_ROWS))
+        total = cov.moments(blocks, store.shape[1])
     chosen = cov.default_ridge(total) if ridge is None else ridge
     factor, whitener = cov.factorize(total, chosen)
     return NaturalGeometry(
@@ -159,7 +203,9 @@ def self_influence(geometry: NaturalGeometry) -> np.ndarray:
 
     N times the ridge leverage score; its mean is the effective dimension, at most K.
     """
-    return np.einsum("nk,nk->n", geometry.natural, geometry.natural)
+    return np.concatenate(
+        [np.einsum("nk,nk->n", block, block) for block in geometry.natural_blocks()]
+    )
 
 
 def as_target_store(geometry: NaturalGeometry, targets: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from natgeo.certify.rankings import Rankings
 from natgeo.certify.statements import Statement
 from natgeo.certify.threats import Wasserstein2
+from natgeo.certify.verdict import decide
 from natgeo.certify.witness import Counterexample
 from natgeo.errors import DataError
 from natgeo.proof.certificate import certified_pairs, write_certificate
@@ -61,11 +62,13 @@ def issue_certificate(
             continue
         rival = min(top, len(order) - 1)
         pair = {"target": target, "above": int(order[0]), "below": int(order[rival])}
+        statement = rankings.statement(**pair)
         # Files prove by the closed form alone, not by the bound under a ridge.
-        radius = Wasserstein2.radius(rankings.verdict(**pair).cosine)
+        cosine = decide(rankings.proof, statement, rankings.threat).cosine
+        radius = Wasserstein2.radius(cosine)
         if not radius > 0:
             continue
-        claims.append((rankings.statement(**pair), Wasserstein2(radius)))
+        claims.append((statement, Wasserstein2(radius)))
         if rankings.geometry.ridge == 0 and not broken:
             found = rankings.refute(**pair)
             broken += [(claims[-1][0], found)] if found.flips else []

@@ -51,15 +51,26 @@ def release(folder: Path) -> None:
     (folder / LOCK).unlink(missing_ok=True)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether there is a lock, whoever left it."""
+    return os.path.lexists(folder / LOCK)
+
+
+def owner_is_gone(folder: Path) -> bool:
+    """Whether the lock names a process of this machine that does not run any more."""
+    owner = _owner(folder / LOCK)
+    return owner is not None and owner[1] == _host() and not _runs(owner[0])
+
+
 def refuse_if_held(folder: Path) -> None:
     """Says who holds the lock, whether that process still runs, and what to do.
 
     Raises:
         StoreError: if there is a lock, whoever left it.
     """
-    file = folder / LOCK
-    if not os.path.lexists(file):
+    if not is_held(folder):
         return
+    file = folder / LOCK
     retry = f"delete {file} and run again with resume=True (--resume)"
     owner = _owner(file)
     if owner is None:

@@ -37,7 +37,9 @@ class Manifest:
     """Contents of `manifest.json`; `shards` holds one mapping per shard.
 
     Every shard but the last of a complete store has `shard_rows` rows (0: not known).
-    A shard may say what it was made from: `inputs`, a SHA-256.
+    A shard may say what it was made from: `inputs`, a SHA-256. The manifest of one part
+    of a store says which, `index` and `of`, and once it is complete what the whole is:
+    `examples`, their number, and `inputs`, the SHA-256 of all of them (see `parts`).
     """
 
     width: int
@@ -48,6 +50,7 @@ class Manifest:
     digest: str = ""
     complete: bool = False
     shard_rows: int = 0
+    part: Mapping[str, Any] | None = None
     path: Path = field(default=Path("."), compare=False)
 
     @property
@@ -55,9 +58,15 @@ class Manifest:
         """Number of examples in all shards."""
         return sum(shard["rows"] for shard in self.shards)
 
+    def first_row(self, number: int) -> int:
+        """Index, in the whole store, of the first example of a shard."""
+        if self.part is None:
+            return sum(shard["rows"] for shard in self.shards[:number])
+        return (number * self.part["of"] + self.part["index"]) * self.shard_rows
+
     def to_json(self) -> bytes:
         """Canonical JSON; NaN and infinity are refused."""
-        body = {
+        body: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "width": self.width,
@@ -69,6 +78,8 @@ class Manifest:
             "shard_rows": self.shard_rows,
             "shards": [dict(shard) for shard in self.shards],
         }
+        if self.part is not None:
+            body["part"] = dict(self.part)
         return json.dumps(body, indent=1, sort_keys=True, allow_nan=False).encode()
 
 
@@ -140,6 +151,8 @@ def _checked(body: Mapping[str, Any], path: Path) -> Manifest:
                 raise ValueError(f"shard {number} has no valid length and hash")
         if "inputs" in shard and not _HASH.fullmatch(shard["inputs"]):
             raise ValueError(f"shard {number} has no valid hash of its inputs")
+    if "part" in body:
+        _check_part(body["part"], shard_rows, body["complete"] is True)
     return Manifest(
         width=width,
         dtype=dtype,
@@ -149,8 +162,21 @@ def _checked(body: Mapping[str, Any], path: Path) -> Manifest:
         digest=body["digest"],
         complete=body["complete"] is True,
         shard_rows=shard_rows,
+        part=body.get("part"),
         path=path,
     )
+
+
+def _check_part(part: Mapping[str, Any], shard_rows: int, complete: bool) -> None:
+    index, of = part["index"], part["of"]
+    if type(index) is not int or type(of) is not int or not 0 <= index < of:
+        raise ValueError(f"part {index!r} of {of!r} cannot be")
+    if shard_rows < 1:
+        raise ValueError(f"a part needs shard_rows, not {shard_rows}")
+    if not complete:
+        return
+    if type(part["examples"]) is not int or not _HASH.fullmatch(part["inputs"]):
+        raise ValueError("a complete part has a number of examples and their hash")
 
 
 def read_regular_file(path: Path, *, largest: int | None = None) -> bytes:

@@ -83,6 +83,25 @@ def refuse_other_runs(
     Raises:
         StoreError: naming every field that differs, with both values.
     """
+    differ = [
+        f"{field}: the store has {found}, this run has {wanted}"
+        for field, found, wanted in differences(path, stored, ours)
+    ]
+    if differ:
+        raise StoreError(
+            f"{path} was begun by a different run and cannot be continued. "
+            f"{'; '.join(differ)}. Run with what the store has, or name another folder."
+        )
+
+
+def differences(
+    path: Path, stored: Mapping[str, Any], ours: Mapping[str, Any]
+) -> list[tuple[str, str, str]]:
+    """Every field that differs, with what the store at `path` has and what `ours` is.
+
+    Raises:
+        StoreError: if the stored values are nested too deeply to be compared.
+    """
     try:
         found, wanted = _flat(stored), _flat(ours)
     except RecursionError:
@@ -90,17 +109,11 @@ def refuse_other_runs(
             f"{path / files.MANIFEST} is damaged: its metadata are nested too deeply. "
             f"Write the store again."
         ) from None
-    differ = [
-        f"{field}: the store has {_shown(found.get(field))}, "
-        f"this run has {_shown(wanted.get(field))}"
+    return [
+        (field, _shown(found.get(field)), _shown(wanted.get(field)))
         for field in sorted({*found, *wanted})
         if found.get(field) != wanted.get(field)
     ]
-    if differ:
-        raise StoreError(
-            f"{path} was begun by a different run and cannot be continued. "
-            f"{'; '.join(differ)}. Run with what the store has, or name another folder."
-        )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -165,7 +178,6 @@ class InputCheck:
     def __init__(self, manifest: files.Manifest):
         self._manifest = manifest
         self._shard = 0
-        self._first = 0
         self._rows = 0
         self._blocks: list[bytes] = []
 
@@ -183,15 +195,15 @@ class InputCheck:
             return
         digest = inputs_digest(self._blocks)
         if self._rows > shard["rows"] or digest != shard.get("inputs"):
-            last = self._first + shard["rows"] - 1
+            first = self._manifest.first_row(self._shard)
+            last = first + shard["rows"] - 1
             raise StoreError(
-                f"The data changed at example {self._first} or after it: examples "
-                f"{self._first} to {last} of {self._manifest.path} were made from "
+                f"The data changed at example {first} or after it: examples "
+                f"{first} to {last} of {self._manifest.path} were made from "
                 f"other inputs. Give the same data in the same order, or name another "
                 f"folder."
             )
-        self._shard, self._first = self._shard + 1, self._first + self._rows
-        self._rows, self._blocks = 0, []
+        self._shard, self._rows, self._blocks = self._shard + 1, 0, []
 
 
 def inputs_digest(blocks: list[bytes]) -> str:

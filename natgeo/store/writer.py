@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from natgeo.store import lock, recovery
 from natgeo.store import manifest as files
 from natgeo.store.disk import DiskStore, read_shard
 from natgeo.store.memory import digest_tail, little_endian
+from natgeo.store.parts import Share, refuse_other_contents
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,9 @@ class DiskWriter:
         resume: go on with the unfinished store at `path`, if there is one: its shards
             are verified and kept, `stored` says how many examples they hold, and the
             next one appended is the one after them. A complete store is kept whole.
+        share: which of the processes that write the store together this one is; None
+            for the only one. `path` is the folder of the whole, and this writer's part
+            is `share.folder(path)`.
 
     Raises:
         StoreError: if the folder is in use, already holds something, cannot be
@@ -56,8 +60,14 @@ class DiskWriter:
         *,
         shard_rows: int = 8192,
         resume: bool = False,
+        share: Share | None = None,
     ):
         self.path = Path(path)
+        self._part: dict[str, Any] | None = None
+        if share is not None:
+            refuse_other_contents(self.path, share)
+            self.path = share.folder(self.path)
+            self._part = {"index": share.index, "of": share.of}
         self._shard_rows = checks.count("shard_rows", shard_rows)
         try:
             text = json.dumps(dict(metadata or {}), allow_nan=False)
@@ -102,6 +112,16 @@ class DiskWriter:
         """
         assert self._check is not None
         self._check.add(rows, inputs)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the store has a manifest, which says what it will hold."""
+        return self._manifest is not None
+
+    def begin(self, width: int, dtype: np.dtype, columns: Iterable[str]) -> None:
+        """Writes the first manifest; for a part, which may get no examples."""
+        if not self.begun:
+            self._replace_manifest(self._empty(width, dtype.name, columns))
 
     def append(
         self,
@@ -149,15 +169,28 @@ class DiskWriter:
         while self._waiting() >= self._shard_rows:
             self._flush(self._shard_rows)
 
-    def close(self) -> DiskStore:
-        """Writes what is pending, marks the store complete and opens it."""
+    def close(self, examples: int = 0, inputs: str = "") -> DiskStore:
+        """Writes what is pending, marks the store complete and opens it.
+
+        Args:
+            examples: of a part: how many examples all parts hold together.
+            inputs: of a part: SHA-256 of what all of them were made from.
+
+        Raises:
+            StoreError: if nothing was written, the disk is full, or the part was
+                complete and belongs to other data.
+        """
+        if self._part is not None:
+            self._part = {**self._part, "examples": examples, "inputs": inputs}
         if self.complete:
             if self._closed:
                 self._refuse_if_closed()
+            self._refuse_other_part()
             self._closed = True
             self.abandon()
             return DiskStore(self.path)  # it was complete when it was taken up
-        if self._manifest is None or not (self._pending or self._manifest.shards):
+        something = self._manifest and (self._pending or self._manifest.shards)
+        if self._manifest is None or not (something or self._part):
             self.abandon()
             raise StoreError(
                 f"{self.path}: there were no examples to write. Give it some data."
@@ -182,6 +215,15 @@ class DiskWriter:
         if self.complete:
             raise StoreError(f"{self.path} is closed: a finished store never changes.")
 
+    def _refuse_other_part(self) -> None:
+        assert self._manifest is not None
+        if self._manifest.part != self._part:
+            raise StoreError(
+                f"The data changed: {self.path} is a complete part of a store of other "
+                f"examples. Give the same data in the same order, or name another "
+                f"folder."
+            )
+
     def _claim(self, resume: bool) -> files.Manifest | None:
         found = recovery.existing(self.path, resume=resume)
         if found is None or not found.complete:
@@ -200,8 +242,12 @@ class DiskWriter:
         return found
 
     def _adopt(self, found: files.Manifest) -> None:
-        stored = {"shard_rows": found.shard_rows, **found.metadata}
-        ours = {"shard_rows": self._shard_rows, **self._metadata}
+        stored: dict[str, Any] = {"shard_rows": found.shard_rows, **found.metadata}
+        ours: dict[str, Any] = {"shard_rows": self._shard_rows, **self._metadata}
+        keys = ("index", "of")
+        for values, part in ((stored, found.part), (ours, self._part)):
+            if part is not None:
+                values["part"] = {key: part[key] for key in keys}
         recovery.refuse_other_runs(self.path, stored, ours)
         for number, shard in enumerate(found.shards):
             if shard["rows"] != self._shard_rows and not found.complete:
@@ -230,9 +276,7 @@ class DiskWriter:
                 )
         seen = (features.shape[1], features.dtype.name, tuple(sorted(columns)))
         if self._manifest is None:
-            return files.Manifest(
-                *seen, self._metadata, shard_rows=self._shard_rows, path=self.path
-            )
+            return self._empty(*seen)
         expected = (self._manifest.width, self._manifest.dtype, self._manifest.columns)
         if seen != expected:
             raise StoreError(
@@ -240,6 +284,17 @@ class DiskWriter:
                 f"the blocks before it {expected}."
             )
         return self._manifest
+
+    def _empty(self, width: int, dtype: str, columns: Iterable[str]) -> files.Manifest:
+        return files.Manifest(
+            width,
+            dtype,
+            tuple(sorted(columns)),
+            self._metadata,
+            shard_rows=self._shard_rows,
+            part=self._part,
+            path=self.path,
+        )
 
     def _flush(self, rows: int, *, last: bool = False) -> None:
         """Writes the first `rows` pending examples as a shard, then the manifest."""
@@ -255,7 +310,7 @@ class DiskWriter:
                 digest_tail((manifest.rows, manifest.width), np.dtype(manifest.dtype))
             )
             manifest = dataclasses.replace(
-                manifest, complete=True, digest=whole.hexdigest()
+                manifest, complete=True, digest=whole.hexdigest(), part=self._part
             )
         self._replace_manifest(manifest)
         # Only now: a full disk leaves the writer as it was, able to try again.
@@ -268,14 +323,14 @@ class DiskWriter:
             arrays[name] = np.concatenate([block.columns[name] for block in blocks])
         entries = {}
         for name, array in arrays.items():
-            body = little_endian(array).tobytes()
-            data = files.npy_header(array.dtype.name, array.shape) + body
+            body = little_endian(array).data.cast("B")
+            data = b"".join([files.npy_header(array.dtype.name, array.shape), body])
             files.write_atomically(self.path / files.shard_name(name, number), data)
             entries[name] = {
                 "bytes": len(data),
                 "sha256": hashlib.sha256(data).hexdigest(),
             }
-        sha.update(little_endian(features).tobytes())
+        sha.update(little_endian(features).data)
         shard: dict[str, Any] = {"rows": len(features), "files": entries}
         if all(block.inputs for block in blocks):
             shard["inputs"] = recovery.inputs_digest([b.inputs for b in blocks])

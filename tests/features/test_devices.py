@@ -1,5 +1,10 @@
 """One device equals several, against a hand formula."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,3 +51,59 @@ def test_a_mesh_has_the_one_axis_and_all_devices_by_default():
     assert data_mesh().axis_names == ("data",)
     assert data_mesh().size == 4
     assert data_mesh(jax.devices()[:3]).size == 3
+
+
+MATRIX = """
+import sys
+import jax, jax.numpy as jnp
+import numpy as np
+from natgeo.features import tasks
+from natgeo.features.featurize import featurize
+from natgeo.features.projectors import CountSketch
+
+assert len(jax.devices()) == 8
+rng = np.random.default_rng(0)
+params = {
+    "first": np.float32(rng.normal(size=(16, 32)) / 4),
+    "last": np.float32(rng.normal(size=(32, 5)) / 6),
+}
+x, y = np.float32(rng.normal(size=(101, 16))), rng.integers(0, 5, 101)
+
+def apply(params, x):
+    return jnp.tanh(x @ params["first"]) @ params["last"]
+
+task = tasks.classification(apply)
+made = {}
+for devices in (1, 2, 4, 8):
+    for size in (1, 7, 64):
+        made[f"{devices} {size}"] = np.asarray(
+            featurize(task, params, (x, y), CountSketch(64), batch_size=size,
+                      devices=jax.devices()[:devices])
+        )
+np.savez(sys.argv[1], **made)
+"""
+
+
+@pytest.mark.slow
+def test_devices_and_batches_change_only_rounding(tmp_path):
+    """1, 2, 4 and 8 devices, batches of 1, 7 and 64: 2e-6 of a feature's norm."""
+    done = subprocess.run(
+        [sys.executable, "-c", MATRIX, str(tmp_path / "made.npz")],
+        env={
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        },
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    made = np.load(tmp_path / "made.npz")
+    assert len(made) == 12
+    want = np.float64(made["1 64"])
+    norms = np.linalg.norm(want, axis=1, keepdims=True)
+    assert norms.min() > 0
+    worst = max(float((np.abs(made[key] - want) / norms).max()) for key in made)
+    assert worst <= 2e-6

@@ -116,3 +116,26 @@ def test_an_overflow_is_refused_not_factorized():
         total = cov.moments([np.full((4, 2), 1e200)], 2)
     with pytest.raises(DataError, match="overflows float64"):
         cov.factorize(total, 1.0)
+
+
+@pytest.mark.parametrize("width", [7, 8, 9, 23])
+def test_a_wide_covariance_is_factorised_in_pieces(rng, monkeypatch, width):
+    features = rng.normal(size=(60, width)) * np.geomspace(1, 1e-3, width)
+    total = cov.moments([features], width)
+    want = cov.factorize(total, 1e-9)
+    monkeypatch.setattr(cov, "_LAPACK_WIDTH", 3)
+    lower, inverse = cov.factorize(total, 1e-9)
+    np.testing.assert_allclose(lower, want[0], rtol=1e-9, atol=1e-13)
+    np.testing.assert_allclose(lower @ lower.T, cov.covariance(total, 1e-9), atol=1e-14)
+    np.testing.assert_allclose(inverse @ lower, np.eye(width), atol=1e-9)
+    for array in (lower, inverse):
+        np.testing.assert_array_equal(array, np.tril(array))
+
+
+@pytest.mark.parametrize("bad", range(7))
+def test_pieces_that_are_not_positive_definite_are_found(rng, monkeypatch, bad):
+    monkeypatch.setattr(cov, "_LAPACK_WIDTH", 2)
+    features = rng.normal(size=(30, 7))
+    features[:, bad] = features[:, (bad + 1) % 7]
+    with pytest.raises(DataError, match="not positive definite"):
+        cov.factorize(cov.moments([features], 7), 0.0)
