@@ -222,6 +222,7 @@ def test_a_store_larger_than_the_memory_it_may_use(tmp_path):
     first, last = done.stdout.splitlines()
     size, grown, leverage = map(float, first.split())
     assert size == 400
+    print(f"grown by {grown:.0f} MiB")
     assert grown < 120
     assert 200 < leverage < 256  # the effective dimension
     # The last column by the formula, from moments that are known in closed form.
