@@ -17,6 +17,9 @@ gap is low_i - high_j. Squared distances come from the Gram matrix, whose error
 (2ab <= delta a^2 + b^2 / delta, (a + b)^2 <= 2 a^2 + 2 b^2) is added to the row norms.
 Pairs so close that this is not small against their distance are subtracted before they
 are whitened, which keeps the digits of near duplicates.
+
+A float32 screen (`screen.py`) settles almost every pair and target; the few that it
+leaves open are compared in float64. It never changes a count.
 """
 
 from __future__ import annotations
@@ -30,12 +33,17 @@ from typing import Any
 
 import numpy as np
 
+from natgeo.certify import screen
 from natgeo.certify.bounds import U, gamma, norm, upward
 from natgeo.certify.rounding import NaturalRows, Proof
 from natgeo.certify.statements import combine
+from natgeo.errors import UnfitEnvironmentError
 from natgeo.progress import Progress
 
-TILE = 256
+TILE = 256  # rows
+COLUMNS = 1024
+_LEVELS = 4  # thresholds of a tile that are held at once
+_RECOUNTED = 2**18  # pairs and targets compared in float64 at once
 _CLOSE = 1e6  # close: the Gram error exceeds a millionth of the squared distance
 _SMALLEST = 2.0**-480  # keeps thresholds and distances clear of underflow
 
@@ -65,7 +73,13 @@ def score_intervals(proof: Proof, targets: np.ndarray) -> Scored:
 
 
 def count_certified(
-    proof: Proof, scored: Scored, kappas: list[float], *, progress: bool = False
+    proof: Proof,
+    scored: Scored,
+    kappas: list[float],
+    *,
+    part: tuple[int, int] = (0, 1),
+    kernel: screen.Kernel = screen.in_numpy,
+    progress: bool = False,
 ) -> np.ndarray:
     """Number of certified pairs of each target at each kappa, [M, G]; one sweep.
 
@@ -73,25 +87,118 @@ def count_certified(
         proof: the rounding proof of the geometry.
         scored: score intervals of the targets.
         kappas: thresholds, one for each radius.
+        part: (p, P) counts only the p-th of P parts; the parts add up to the whole.
+        kernel: what screens; the count does not depend on it.
         progress: show a bar if it takes over a second.
+
+    Raises:
+        UnfitEnvironmentError: if the kernel is caught miscounting.
     """
     limits = _limits(proof, scored, kappas)
+    sizes = scored.targets.true_norms
+    scaled = screen.scaled(
+        scored.low, scored.high, sizes, float(np.max(proof.weighted.true_norms))
+    )
 
     def count(tile: _Tile) -> np.ndarray:
-        found = np.zeros(limits.shape, np.int64)
-        for target, (low, high) in enumerate(zip(scored.low, scored.high, strict=True)):
-            ratio = _ratio(tile, low, high)
-            for place, limit in enumerate(limits[target]):
-                found[target, place] = np.count_nonzero(ratio > limit)
+        found = _screened(tile, scored, scaled, limits, kernel)
         for _, gaps, distance in _close_pairs(proof, scored, tile.close):
             ratio = np.square(gaps) / distance
             found += (ratio[:, None, :] > limits[:, :, None]).sum(axis=2)
         return found
 
     total = np.zeros(limits.shape, np.int64)
-    for found in _sweep(proof, count, progress):
+    for found in _sweep(proof, count, progress, part):
         total += found
     return total
+
+
+def _screened(
+    tile: _Tile,
+    scored: Scored,
+    scaled: screen.Scaled,
+    limits: np.ndarray,
+    kernel: screen.Kernel,
+) -> np.ndarray:
+    """Certified pairs of a tile, [M, G]: by the screen, in float64 where it is open."""
+    found = np.zeros(limits.shape, np.int64)
+    error = scaled.error(tile.first, tile.second)
+    fit = np.flatnonzero(screen.screenable(error))
+    for target in np.setdiff1d(np.arange(len(limits)), fit):
+        ratio = _ratio(tile, scored.low[target], scored.high[target])
+        for place, limit in enumerate(limits[target]):
+            found[target, place] = np.count_nonzero(ratio > limit)
+    places = np.flatnonzero(np.isfinite(limits[fit]).any(axis=0))
+    if not len(places):
+        return found
+    room = error[fit].max()
+    left, right = scaled.values[fit, tile.first], scaled.values[fit, tile.second]
+    distance = np.sqrt(tile.distance)
+    reach = np.sqrt(limits[fit]) * scaled.unit[fit, None]
+    for start in range(0, len(places), _LEVELS):
+        some = places[start : start + _LEVELS]
+        levels = np.empty((len(some), 2, *distance.shape), np.float32)
+        for level, place in zip(levels, some, strict=True):
+            ends = reach[np.isfinite(reach[:, place]), place]
+            level[:] = screen.thresholds(
+                distance * ends.max(), distance * ends.min(), room
+            )
+        counts = kernel(left, right, levels)
+        for (sure, possible), place in zip(counts, some, strict=True):
+            found[fit, place] = _settled(
+                tile, scored, fit, limits[fit, place], sure, possible
+            )
+    return found
+
+
+def _settled(
+    tile: _Tile,
+    scored: Scored,
+    fit: np.ndarray,
+    limits: np.ndarray,
+    sure: np.ndarray,
+    possible: np.ndarray,
+) -> np.ndarray:
+    """Certified pairs of each target [m], from counts [m, C] of sure and possible ones.
+
+    Columns where the two differ are counted again in float64, and one column of each
+    target in any case, which must lie between the two.
+    """
+    counts = np.where(np.isfinite(limits)[:, None], sure, 0).astype(np.int64)
+    again = (sure != possible) & np.isfinite(limits)[:, None]
+    again[:, (tile.first.start // TILE + tile.second.start) % sure.shape[1]] = True
+    rows, columns = np.nonzero(again)
+    step = max(1, _RECOUNTED // tile.distance.shape[0])
+    for start in range(0, len(rows), step):
+        some = slice(start, start + step)
+        targets, at = fit[rows[some]], columns[some]
+        exact = _recount(tile, scored, targets, at, limits[rows[some]])
+        finite = np.isfinite(limits[rows[some]])
+        wrong = (exact < sure[rows[some], at]) | (exact > possible[rows[some], at])
+        if (wrong & finite).any():
+            raise UnfitEnvironmentError(
+                "The screening kernel contradicts float64 on this machine, so nothing "
+                "was counted. Leave out `kernel` to screen with NumPy; run `natgeo "
+                "doctor`."
+            )
+        counts[rows[some], at] = exact
+    return counts.sum(axis=1)
+
+
+def _recount(
+    tile: _Tile,
+    scored: Scored,
+    targets: np.ndarray,
+    columns: np.ndarray,
+    limits: np.ndarray,
+) -> np.ndarray:
+    """Certified pairs in one column of a tile for one target, many times over, [P]."""
+    low, high = scored.low[targets, tile.first], scored.high[targets, tile.first]
+    second = columns + tile.second.start
+    lower, upper = scored.low[targets, second], scored.high[targets, second]
+    gaps = _gaps(low, high, lower[:, None], upper[:, None])
+    ratio = np.square(gaps, out=gaps) / tile.distance[:, columns].T
+    return np.count_nonzero(ratio > limits[:, None], axis=1)
 
 
 def count_above_and_below(
@@ -145,7 +252,7 @@ class _Tile:
     close: np.ndarray
 
 
-def _tiles(proof: Proof) -> Iterator[Callable[[], _Tile]]:
+def _tiles(proof: Proof) -> list[Callable[[], _Tile]]:
     """Every unordered pair of training examples exactly once, as tiles to be made."""
     rows = proof.weighted
     count, width = rows.rows.shape
@@ -164,28 +271,37 @@ def _tiles(proof: Proof) -> Iterator[Callable[[], _Tile]]:
         squared += padded[b]
         np.maximum(squared, _SMALLEST, out=squared)
         close = squared < _CLOSE * (gram_room[a, None] + gram_room[b])
-        if a == b:
-            once = np.tri(len(squared), k=-1, dtype=bool).T
+        if a.stop > b.start:
+            once = np.arange(a.start, a.stop)[:, None] < np.arange(b.start, b.stop)
             close &= once
             squared[~once] = np.inf
         squared[close] = np.inf
         return _Tile(a, b, squared, np.argwhere(close) + np.array([a.start, b.start]))
 
-    slices = [slice(i, min(i + TILE, count)) for i in range(0, count, TILE)]
-    return (partial(make, a, b) for i, a in enumerate(slices) for b in slices[i:])
+    return [
+        partial(make, a, b)
+        for b in _cuts(count, COLUMNS)
+        for a in _cuts(b.stop, TILE)
+    ]
+
+
+def _cuts(count: int, size: int) -> list[slice]:
+    return [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
 
 def _sweep(
-    proof: Proof, visit: Callable[[_Tile], np.ndarray], progress: bool
+    proof: Proof,
+    visit: Callable[[_Tile], np.ndarray],
+    progress: bool,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Any]:
-    """Applies `visit` to every tile on all cores; yields in order, few at a time."""
+    """Applies `visit` to the tiles on all cores; yields in order, few at a time."""
     if not proof.holds:
         return
-    side = -(-proof.weighted.rows.shape[0] // TILE)
     workers = os.cpu_count() or 1
     with np.errstate(over="ignore", invalid="ignore"):
-        tiles = _tiles(proof)
-    bar = Progress("certifying pairs", side * (side + 1) // 2, visible=progress)
+        tiles = _tiles(proof)[part[0] :: part[1]]
+    bar = Progress("certifying pairs", len(tiles), visible=progress)
 
     def work(make: Callable[[], _Tile]) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):  # NaN is never certified
@@ -221,12 +337,21 @@ def _limits(proof: Proof, scored: Scored, kappas: list[float]) -> np.ndarray:
 
 def _ratio(tile: _Tile, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """(proven gap / distance bound)^2 of each pair of a tile, 0 where no gap."""
-    gap = low[tile.first, None] - high[tile.second]
-    np.maximum(gap, low[tile.second] - high[tile.first, None], out=gap)
-    np.maximum(gap, 0, out=gap)
-    np.square(gap, out=gap)
-    gap /= tile.distance
-    return gap
+    a, b = tile.first, tile.second
+    gaps = _gaps(low[a, None], high[a, None], low[b], high[b])
+    np.square(gaps, out=gaps)
+    gaps /= tile.distance
+    return gaps
+
+
+def _gaps(
+    low: np.ndarray, high: np.ndarray, lower: np.ndarray, upper: np.ndarray
+) -> np.ndarray:
+    """Proven gaps between the intervals [low, high] and [lower, upper], 0 where none."""
+    gaps = low - upper
+    np.maximum(gaps, lower - high, out=gaps)
+    np.maximum(gaps, 0, out=gaps)
+    return gaps
 
 
 def _products(left: NaturalRows, right: NaturalRows) -> tuple[np.ndarray, np.ndarray]:
