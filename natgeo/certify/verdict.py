@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from natgeo.certify import ridge
 from natgeo.certify.bounds import gamma, upward
 from natgeo.certify.rounding import NaturalRows, Proof
 from natgeo.certify.statements import Statement
@@ -26,7 +27,8 @@ class Verdict:
         status: `certified` (proven for every distribution of the threat), `refuted` (a
             distribution inside the threat that breaks it is attached and re-checked) or
             `undecided` (no proof found; not evidence that the order is fragile).
-        radius: the order-2 natural radius up to which the statement is proven.
+        radius: the order-2 natural radius up to which the statement is proven, by the
+            better of the closed form and the bound under a ridge.
         cosine: proven lower bound of the natural cosine, 0 if none.
         claim: the statement in words.
         threat: the threat in words.
@@ -66,20 +68,20 @@ def decide(proof: Proof, statement: Statement, threat: Threat) -> Verdict:
     with np.errstate(over="ignore", invalid="ignore"):
         cosine, reason = _cosine(proof, statement)
         kappa = float(threat.kappa(proof))
+        needed, radius = _limit_and_radius(proof, statement, threat, cosine)
         # "is True" because anything else, NaN included, must not certify.
-        certified = (cosine > kappa) is True and cosine > 0
+        certified = (cosine > min(kappa, needed)) is True and cosine > 0
     if certified:
         reason = ""
     elif not reason:
         reason = (
             _beyond(threat)
             if math.isinf(kappa)
-            else f"no proof found at this radius; proven up to "
-            f"{at_least(Wasserstein2.radius(cosine))}"
+            else f"no proof found at this radius; proven up to {at_least(radius)}"
         )
     return Verdict(
         status=CERTIFIED if certified else UNDECIDED,
-        radius=Wasserstein2.radius(cosine),
+        radius=radius,
         cosine=cosine,
         claim=statement.claim,
         threat=threat.describe(),
@@ -128,6 +130,27 @@ def _cosine(proof: Proof, statement: Statement) -> tuple[float, str]:
     if not cosine > 0:
         return 0.0, f"the margin is below the rounding error (eta={at_most(proof.eta)})"
     return min(cosine, 1.0), ""
+
+
+def _limit_and_radius(
+    proof: Proof, statement: Statement, threat: Threat, cosine: float
+) -> tuple[float, float]:
+    """What the bound under a ridge asks of the cosine, and the best proven radius."""
+    radius = Wasserstein2.radius(cosine)
+    if not (cosine > 0 and proof.geometry.ridge > 0):
+        return math.inf, radius
+    share = _share(proof, statement)
+    radius = max(radius, ridge.radius(cosine, share))
+    if not isinstance(threat, Wasserstein2):
+        return math.inf, radius
+    needed = ridge.threshold(threat.eps, share)
+    return needed, max(radius, threat.eps) if cosine > needed else radius
+
+
+def _share(proof: Proof, statement: Statement) -> float:
+    """What the bound under a ridge needs to know: a_u^2 + a_v^2, from above."""
+    both = [ridge.shares(proof, rows)[0] for rows in _whitened(proof, statement)]
+    return float(upward(both[0] + both[1]))
 
 
 def _whitened(proof: Proof, statement: Statement) -> tuple[NaturalRows, NaturalRows]:
