@@ -1,24 +1,25 @@
 """The float32 screen: decides most pairs of a tile at once, and proves which.
 
-A pair is certified if gap > sqrt(limit) D (see `sweep`). Everything is divided by the
-norm of the target and multiplied by a power of two s, so that all targets share one
-unit and one pair of thresholds a tile:
+A pair is certified if gap^2 > limit E, with E its squared distance, or under a ridge
+min(D2, a D2 + b DA2) (see `sweep`). Scores are multiplied by c = s / |u| for the
+target u and a power of two s, so that all targets share one unit:
 
-    x_i = float32(S_i s / |u|),      g = |x_i - x_j| in float32,      t = s sqrt(limit)/|u|
+    x_i = float32(c S_i),    g = |x_i - x_j| in float32,    E' = float32 of c^2 limit E
 
-With e_i >= |x_i - c l| for both ends l of the score's interval, c = s / |u| as computed
-(measured in float64, so that no overflow or underflow has to be argued about), the
-scaled gap lies within e_i + e_j of the exact |x_i - x_j|, and g within a factor
-1 +- 2^-24 of that and 2^-126 (also where subnormals are flushed). So
+With e_i >= |x_i - c l| for both ends l of the score's interval (measured in float64, so
+that no overflow or underflow has to be argued about), c gap lies within e_i + e_j of
+the exact |x_i - x_j|, and g within a factor 1 +- 2^-24 of that and 2^-126 (also where
+subnormals are flushed). With room >= e_i + e_j + 2^-49 and h = 2^-20,
 
-    sure       if g >  above,   above >= (t D + e_i + e_j + 2^-100) (1 + 2^-21)
-    not at all if g <= below,   below <= (t D - e_i - e_j - 2^-100) (1 - 2^-21)
+    sure:        g (1 - h) - room > 0   and its square is above E'
+    not at all:  the square of g (1 + h) + room is not above E'
 
-The room of 2^-21 covers 2^-24 for g and every float64 rounding of the exact test, which
-are below 2^-38 together. `thresholds` builds both from a float32 of t D, itself within
-a factor 1 +- 2^-23 and 2^-126, with 2^-20 and an additive 2^-98. Whatever is in between
-goes to float64, as does every target whose e is not small. A screen never changes a
-count; it only saves time, and what it says of a sample of columns is re-checked.
+The product and the sum round by 2^-24 each, the square by another, E' by five (two
+constants, two products, a sum) and 2^-125; as g is at least g - room, 16 x 2^-24 of g
+covers all of them, and 2^-30 between the targets' constants and the float64 roundings
+of the exact test, below 2^-38. Whatever is in between goes to float64, as does every
+target whose room is not small. A screen never changes a count; it only saves time, and
+what it says of one column for each tile and target is checked.
 """
 
 from __future__ import annotations
@@ -31,15 +32,34 @@ import numpy as np
 from natgeo.certify.bounds import upward
 from natgeo.errors import UnfitEnvironmentError
 
-# What counts how many of the R rows of a tile are above two thresholds, by column:
-#   left [M, R], right [M, C], levels [G, 2, R, C], all float32 -> int32 [G, 2, M, C],
-#   counts[g, k, m, c] = #{r : |left[m, r] - right[m, c]| > levels[g, k, r, c]}
-Kernel = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+_RELATIVE = 2.0**-20
+_ABSOLUTE = 2.0**-48
+_LARGEST = 2.0**60  # of a scaled score; its square cannot overflow
+_SPREAD = 64.0  # targets whose room is this much above the median are not screened
 
-_RELATIVE = np.float32(2.0**-20)
-_ABSOLUTE = 2.0**-98
-_LARGEST = 2.0**100  # of a scaled score; its differences cannot overflow
-_SPREAD = 64.0  # targets whose error is this much above the median are not screened
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """What the squares of the scaled gaps of a tile are compared with, float32.
+
+    The bound of target m is min(first, slope_m first + second), or `first` alone.
+
+    Attributes:
+        first: [R, C]; infinite for pairs that do not count.
+        second: [R, C], or None.
+        slopes: [M].
+        rooms: [M].
+    """
+
+    first: np.ndarray
+    second: np.ndarray | None
+    slopes: np.ndarray
+    rooms: np.ndarray
+
+
+# How many of the R rows of a tile are sure, and how many possible, for each target and
+# column: left [M, R], right [M, C], both float32, and the level -> int32 [2, M, C].
+Kernel = Callable[[np.ndarray, np.ndarray, Level], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,67 +122,49 @@ def screenable(errors: np.ndarray) -> np.ndarray:
     return finite & (errors <= _SPREAD * np.median(errors[finite]))
 
 
-def thresholds(
-    largest: np.ndarray, smallest: np.ndarray, error: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """`above` and `below` of a tile, float32, from bounds of t D over its targets.
-
-    Args:
-        largest: t D at its largest over the targets of the screen, [R, C], float64;
-            infinite for pairs that do not count.
-        smallest: t D at its smallest.
-        error: bound of e_i + e_j over the tile and those targets.
-    """
-    # Twice the error also covers its own conversion to float32.
-    room = np.float32(2 * error + _ABSOLUTE)
-    above = np.float32(largest)
-    above += room
-    above *= 1 + _RELATIVE
-    below = np.float32(smallest)
-    below *= 1 - _RELATIVE
-    below -= room
-    return above, below
+def rooms(errors: np.ndarray) -> np.ndarray:
+    """Float32 rooms from bounds of e_i + e_j, rounded up, [M]."""
+    return np.nextafter(np.float32(errors + _ABSOLUTE), np.float32(np.inf))
 
 
-def in_numpy(left: np.ndarray, right: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """The reference kernel."""
-    g, _, rows, columns = levels.shape
-    counts = np.empty((g, 2, len(left), columns), np.int32)
+def in_numpy(left: np.ndarray, right: np.ndarray, level: Level) -> np.ndarray:
+    """The reference kernel; it compares roots, the others squares."""
+    rows, columns = level.first.shape
+    counts = np.empty((2, len(left), columns), np.int32)
     gaps = np.empty((rows, columns), np.float32)
     mask = np.empty((rows, columns), bool)
+    edges = _edges(level.first, np.max(level.rooms))
     for target, (a, b) in enumerate(zip(left, right, strict=True)):
+        if level.second is not None:
+            bound = level.first * level.slopes[target]
+            bound += level.second
+            np.minimum(bound, level.first, out=bound)
+            edges = _edges(bound, level.rooms[target])
         np.subtract(a[:, None], b, out=gaps)
         np.abs(gaps, out=gaps)
-        for place, both in enumerate(levels):
-            for side, level in enumerate(both):
-                np.greater(gaps, level, out=mask)
-                # Bytes are summed as bytes, which is the fastest, 255 rows at a time.
-                counts[place, side, target] = sum(
-                    np.int32(mask[r : r + 255].view(np.uint8).sum(0, dtype=np.uint8))
-                    for r in range(0, rows, 255)
-                )
+        for side, edge in enumerate(edges):
+            np.greater(gaps, edge, out=mask)
+            # Bytes are summed as bytes, which is fastest, so at most 255 at a time.
+            counts[side, target] = sum(
+                np.int32(mask[r : r + 255].view(np.uint8).sum(0, dtype=np.uint8))
+                for r in range(0, rows, 255)
+            )
     return counts
 
 
-def require_honest(kernel: Kernel) -> None:
-    """Compares a kernel with the reference on a tile of hostile numbers.
+def _edges(squares: np.ndarray, room: np.float32) -> tuple[np.ndarray, np.ndarray]:
+    """Gaps above the first are sure, gaps not above the second are not at all."""
+    roots = np.sqrt(squares)
+    above = roots + room
+    above *= np.float32(1 + _RELATIVE)
+    roots *= np.float32(1 - _RELATIVE)
+    roots -= room
+    return above, roots
 
-    Raises:
-        UnfitEnvironmentError: if any count differs.
-    """
-    rng = np.random.default_rng(20251211)
-    left = np.float32(rng.normal(size=(5, 37)))
-    right = np.float32(rng.normal(size=(5, 61)))
-    left[0] *= np.float32(1e-30)
-    right[0] *= np.float32(1e-30)
-    left[1] *= np.float32(1e29)
-    levels = np.abs(np.float32(rng.normal(size=(2, 2, 37, 61))))
-    levels[0, :, 3] = np.inf
-    levels[1, 0] *= np.float32(1e-30)
-    levels[1, 1, :, 5] = -1
-    levels[0, 0, 7] = np.abs(left[2, 7] - right[2])  # a tie
-    if not np.array_equal(kernel(left, right, levels), in_numpy(left, right, levels)):
-        raise UnfitEnvironmentError(
-            "The screening kernel miscounts on this device, so no pair can be counted "
-            "with it. Leave out `kernel` to screen with NumPy; run `natgeo doctor`."
-        )
+
+def contradiction() -> UnfitEnvironmentError:
+    """What to raise when a kernel disagrees with float64."""
+    return UnfitEnvironmentError(
+        "The screening kernel contradicts float64 on this machine, so nothing was "
+        "counted. Leave out `kernel` to screen with NumPy, and run `natgeo doctor`."
+    )

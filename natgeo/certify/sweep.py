@@ -25,7 +25,7 @@ leaves open are compared in float64. It never changes a count.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from natgeo.certify import ridge as ridge_bound
 from natgeo.certify import screen
 from natgeo.certify.bounds import U, gamma, norm, upward
 from natgeo.certify.rounding import NaturalRows, Proof
@@ -42,7 +43,6 @@ from natgeo.progress import Progress
 
 TILE = 256  # rows
 COLUMNS = 1024
-_LEVELS = 4  # thresholds of a tile that are held at once
 _RECOUNTED = 2**18  # pairs and targets compared in float64 at once
 _CLOSE = 1e6  # close: the Gram error exceeds a millionth of the squared distance
 _SMALLEST = 2.0**-480  # keeps thresholds and distances clear of underflow
@@ -75,7 +75,8 @@ def score_intervals(proof: Proof, targets: np.ndarray) -> Scored:
 def count_certified(
     proof: Proof,
     scored: Scored,
-    kappas: list[float],
+    kappas: Sequence[float],
+    radii: Sequence[float | None] | None = None,
     *,
     part: tuple[int, int] = (0, 1),
     kernel: screen.Kernel = screen.in_numpy,
@@ -87,6 +88,8 @@ def count_certified(
         proof: the rounding proof of the geometry.
         scored: score intervals of the targets.
         kappas: thresholds, one for each radius.
+        radii: the order-2 radius of each threshold, None where it is not of that
+            threat; under a ridge they prove more pairs.
         part: (p, P) counts only the p-th of P parts; the parts add up to the whole.
         kernel: what screens; the count does not depend on it.
         progress: show a bar if it takes over a second.
@@ -94,21 +97,24 @@ def count_certified(
     Raises:
         UnfitEnvironmentError: if the kernel is caught miscounting.
     """
-    limits = _limits(proof, scored, kappas)
-    sizes = scored.targets.true_norms
+    ridge = _ridge_rows(proof, radii)
+    limits = _limits(proof, scored, kappas, radii, ridge)
+    longest = float(np.max(proof.weighted.true_norms))
     scaled = screen.scaled(
-        scored.low, scored.high, sizes, float(np.max(proof.weighted.true_norms))
+        scored.low, scored.high, scored.targets.true_norms, longest
     )
 
     def count(tile: _Tile) -> np.ndarray:
         found = _screened(tile, scored, scaled, limits, kernel)
-        for _, gaps, distance in _close_pairs(proof, scored, tile.close):
-            ratio = np.square(gaps) / distance
-            found += (ratio[:, None, :] > limits[:, :, None]).sum(axis=2)
+        for _, gaps, *lengths in _close_pairs(proof, scored, tile.close, ridge):
+            for place in range(found.shape[1]):
+                length = limits.lengths(*lengths, (slice(None), [place]))
+                ratio = np.square(gaps) / length
+                found[:, place] += (ratio > limits.limit[:, [place]]).sum(axis=1)
         return found
 
-    total = np.zeros(limits.shape, np.int64)
-    for found in _sweep(proof, count, progress, part):
+    total = np.zeros(limits.limit.shape, np.int64)
+    for found in _sweep(proof, count, progress, part, ridge):
         total += found
     return total
 
@@ -117,45 +123,57 @@ def _screened(
     tile: _Tile,
     scored: Scored,
     scaled: screen.Scaled,
-    limits: np.ndarray,
+    limits: _Limits,
     kernel: screen.Kernel,
 ) -> np.ndarray:
     """Certified pairs of a tile, [M, G]: by the screen, in float64 where it is open."""
-    found = np.zeros(limits.shape, np.int64)
-    error = scaled.error(tile.first, tile.second)
-    fit = np.flatnonzero(screen.screenable(error))
-    for target in np.setdiff1d(np.arange(len(limits)), fit):
-        ratio = _ratio(tile, scored.low[target], scored.high[target])
-        for place, limit in enumerate(limits[target]):
-            found[target, place] = np.count_nonzero(ratio > limit)
-    places = np.flatnonzero(np.isfinite(limits[fit]).any(axis=0))
-    if not len(places):
-        return found
-    room = error[fit].max()
-    left, right = scaled.values[fit, tile.first], scaled.values[fit, tile.second]
-    distance = np.sqrt(tile.distance)
-    reach = np.sqrt(limits[fit]) * scaled.unit[fit, None]
-    for start in range(0, len(places), _LEVELS):
-        some = places[start : start + _LEVELS]
-        levels = np.empty((len(some), 2, *distance.shape), np.float32)
-        for level, place in zip(levels, some, strict=True):
-            ends = reach[np.isfinite(reach[:, place]), place]
-            level[:] = screen.thresholds(
-                distance * ends.max(), distance * ends.min(), room
-            )
-        counts = kernel(left, right, levels)
-        for (sure, possible), place in zip(counts, some, strict=True):
-            found[fit, place] = _settled(
-                tile, scored, fit, limits[fit, place], sure, possible
-            )
+    found = np.zeros(limits.limit.shape, np.int64)
+    errors = scaled.error(tile.first, tile.second)
+    screenable = screen.screenable(errors)
+    # c^2 limit, the same for all targets but for rounding or underflow.
+    units = limits.limit * np.square(scaled.unit[:, None])
+    for place in range(found.shape[1]):
+        possible = np.isfinite(limits.limit[:, place])
+        unit = units[:, place]
+        some = possible & screenable
+        middle = float(np.median(unit[some])) if some.any() else np.nan
+        fit = np.flatnonzero(some & (np.abs(unit - middle) <= 2.0**-30 * middle))
+        if len(fit):
+            level = _level(tile, scaled, limits, place, fit, middle, errors)
+            left = scaled.values[fit, tile.first]
+            counts = kernel(left, scaled.values[fit, tile.second], level)
+            found[fit, place] = _settled(tile, scored, limits, place, fit, *counts)
+        for target in np.setdiff1d(np.flatnonzero(possible), fit):
+            at = (target, place)
+            ratio = _ratio(tile, scored.low[target], scored.high[target], limits, at)
+            found[at] = np.count_nonzero(ratio > limits.limit[at])
     return found
+
+
+def _level(
+    tile: _Tile,
+    scaled: screen.Scaled,
+    limits: _Limits,
+    place: int,
+    fit: np.ndarray,
+    unit: float,
+    errors: np.ndarray,
+) -> screen.Level:
+    first, second = np.float32(tile.distance * unit), None
+    # From 1 on the first bound is the smaller one anyway.
+    slopes = np.float32(np.minimum(limits.slope[fit, place], 2.0))
+    if tile.moved is not None:
+        share = float(np.median(limits.share[fit, place]))
+        second = np.float32(tile.moved * (unit * share))
+    return screen.Level(first, second, slopes, screen.rooms(errors[fit]))
 
 
 def _settled(
     tile: _Tile,
     scored: Scored,
+    limits: _Limits,
+    place: int,
     fit: np.ndarray,
-    limits: np.ndarray,
     sure: np.ndarray,
     possible: np.ndarray,
 ) -> np.ndarray:
@@ -164,45 +182,47 @@ def _settled(
     Columns where the two differ are counted again in float64, and one column of each
     target in any case, which must lie between the two.
     """
-    counts = np.where(np.isfinite(limits)[:, None], sure, 0).astype(np.int64)
-    again = (sure != possible) & np.isfinite(limits)[:, None]
+    counts = sure.astype(np.int64)
+    again = sure != possible
     again[:, (tile.first.start // TILE + tile.second.start) % sure.shape[1]] = True
     rows, columns = np.nonzero(again)
     step = max(1, _RECOUNTED // tile.distance.shape[0])
     for start in range(0, len(rows), step):
-        some = slice(start, start + step)
-        targets, at = fit[rows[some]], columns[some]
-        exact = _recount(tile, scored, targets, at, limits[rows[some]])
-        finite = np.isfinite(limits[rows[some]])
-        wrong = (exact < sure[rows[some], at]) | (exact > possible[rows[some], at])
-        if (wrong & finite).any():
-            raise UnfitEnvironmentError(
-                "The screening kernel contradicts float64 on this machine, so nothing "
-                "was counted. Leave out `kernel` to screen with NumPy; run `natgeo "
-                "doctor`."
-            )
-        counts[rows[some], at] = exact
+        row, column = rows[start : start + step], columns[start : start + step]
+        exact = _recount(tile, scored, limits, place, fit[row], column)
+        if ((exact < sure[row, column]) | (exact > possible[row, column])).any():
+            raise screen.contradiction()
+        counts[row, column] = exact
     return counts.sum(axis=1)
 
 
 def _recount(
     tile: _Tile,
     scored: Scored,
+    limits: _Limits,
+    place: int,
     targets: np.ndarray,
     columns: np.ndarray,
-    limits: np.ndarray,
 ) -> np.ndarray:
     """Certified pairs in one column of a tile for one target, many times over, [P]."""
     low, high = scored.low[targets, tile.first], scored.high[targets, tile.first]
     second = columns + tile.second.start
     lower, upper = scored.low[targets, second], scored.high[targets, second]
     gaps = _gaps(low, high, lower[:, None], upper[:, None])
-    ratio = np.square(gaps, out=gaps) / tile.distance[:, columns].T
-    return np.count_nonzero(ratio > limits[:, None], axis=1)
+    moved = None if tile.moved is None else tile.moved[:, columns].T
+    at = (targets[:, None], place)
+    lengths = limits.lengths(tile.distance[:, columns].T, moved, at)
+    ratio = np.square(gaps, out=gaps) / lengths
+    return np.count_nonzero(ratio > limits.limit[at], axis=1)
 
 
 def count_above_and_below(
-    proof: Proof, scored: Scored, kappa: float, *, progress: bool = False
+    proof: Proof,
+    scored: Scored,
+    kappa: float,
+    radius: float | None = None,
+    *,
+    progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """How many examples are certified above, and below, each one, for one target.
 
@@ -210,20 +230,23 @@ def count_above_and_below(
         proof: the rounding proof of the geometry.
         scored: score intervals of exactly one target.
         kappa: the threshold.
+        radius: its order-2 radius, None if it is not of that threat.
         progress: show a bar if it takes over a second.
 
     Returns:
         Two arrays of counts, [N] each.
     """
-    limit = float(_limits(proof, scored, [kappa])[0, 0])
+    ridge = _ridge_rows(proof, [radius])
+    limits = _limits(proof, scored, [kappa], [radius], ridge)
+    limit = float(limits.limit[0, 0])
     low, high = scored.low[0], scored.high[0]
 
     def winners_and_losers(tile: _Tile) -> np.ndarray:
-        rows, columns = np.nonzero(_ratio(tile, low, high) > limit)
+        rows, columns = np.nonzero(_ratio(tile, low, high, limits, (0, 0)) > limit)
         found = [np.stack([rows + tile.first.start, columns + tile.second.start])]
         first_wins = [low[found[0][0]] > high[found[0][1]]]
-        for pairs, gaps, distance in _close_pairs(proof, scored, tile.close):
-            proven = np.square(gaps[0]) / distance > limit
+        for pairs, gaps, *lengths in _close_pairs(proof, scored, tile.close, ridge):
+            proven = np.square(gaps[0]) / limits.lengths(*lengths, (0, 0)) > limit
             found.append(pairs[proven].T)
             first_wins.append(gaps[0][proven] > 0)
         order = np.concatenate(found, axis=1)
@@ -231,10 +254,34 @@ def count_above_and_below(
 
     size = proof.weighted.rows.shape[0]
     above, below = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    for winners, losers in _sweep(proof, winners_and_losers, progress):
+    for winners, losers in _sweep(
+        proof, winners_and_losers, progress, ridge=ridge
+    ):
         below += np.bincount(winners, minlength=size)
         above += np.bincount(losers, minlength=size)
     return above, below
+
+
+@dataclass(frozen=True, eq=False)
+class _Limits:
+    """A pair is certified if gap^2 / min(D2, slope D2 + share DA2) > limit.
+
+    D2 is its squared distance and DA2 the moment of the data along it, which matter
+    only under a ridge (`ridge.pair_limits`). All arrays are [M, G].
+    """
+
+    limit: np.ndarray
+    slope: np.ndarray
+    share: np.ndarray
+
+    def lengths(
+        self, distance: np.ndarray, moved: np.ndarray | None, at: Any
+    ) -> np.ndarray:
+        """The denominator for the targets and thresholds `at` of the arrays."""
+        if moved is None:
+            return distance
+        # An infinite slope (no proof) may give NaN, which fmin ignores.
+        return np.fmin(distance, self.slope[at] * distance + self.share[at] * moved)
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,46 +290,73 @@ class _Tile:
 
     `distance` holds upper bounds of squared natural distances. Pairs that do not count
     here (the diagonal, its mirror image, close pairs) are infinitely far apart, so that
-    nothing is certified about them. `close` lists the close pairs, [P, 2].
+    nothing is certified about them. `moved` holds upper bounds of the moment of the
+    data along the difference, or is None. `close` lists the close pairs, [P, 2].
     """
 
     first: slice
     second: slice
     distance: np.ndarray
+    moved: np.ndarray | None
     close: np.ndarray
 
 
-def _tiles(proof: Proof) -> list[Callable[[], _Tile]]:
+def _tiles(
+    proof: Proof, ridge: NaturalRows | None = None
+) -> list[Callable[[], _Tile]]:
     """Every unordered pair of training examples exactly once, as tiles to be made."""
     rows = proof.weighted
     count, width = rows.rows.shape
-    # Any delta > 0 is sound; one of all rows, so that silent examples cannot spoil it.
-    delta = max(U, norm(rows.errors) / norm(rows.norms))
     gram_room = upward(2 * gamma(width + 8) * rows.norms**2)
-    room = upward(
-        gram_room + 2 * delta * rows.norms**2 + 2 * (1 + 1 / delta) * rows.errors**2
-    )
-    padded = np.einsum("nk,nk->n", rows.rows, rows.rows) + room
+    squares, room = _squares_and_room(rows)
+    padded = squares + room
+    if ridge is not None:
+        fixed_squares, fixed_room = _squares_and_room(ridge)
+        fixed = fixed_squares - fixed_room
 
     def make(a: slice, b: slice) -> _Tile:
-        squared = rows.rows[a] @ rows.rows[b].T
-        squared *= -2
-        squared += padded[a, None]
-        squared += padded[b]
+        squared = _gram_distances(rows.rows, padded, a, b)
         np.maximum(squared, _SMALLEST, out=squared)
         close = squared < _CLOSE * (gram_room[a, None] + gram_room[b])
+        moved = None
+        if ridge is not None:
+            moved = squared - np.maximum(_gram_distances(ridge.rows, fixed, a, b), 0)
+            # The subtraction rounds; an overflow gives NaN, and the whole is the bound.
+            moved = np.fmin(upward(np.maximum(moved, 0)), squared)
         if a.stop > b.start:
             once = np.arange(a.start, a.stop)[:, None] < np.arange(b.start, b.stop)
             close &= once
             squared[~once] = np.inf
         squared[close] = np.inf
-        return _Tile(a, b, squared, np.argwhere(close) + np.array([a.start, b.start]))
+        corner = np.array([a.start, b.start])
+        return _Tile(a, b, squared, moved, np.argwhere(close) + corner)
 
     return [
         partial(make, a, b)
         for b in _cuts(count, COLUMNS)
         for a in _cuts(b.stop, TILE)
     ]
+
+
+def _squares_and_room(rows: NaturalRows) -> tuple[np.ndarray, np.ndarray]:
+    """Squared norms as computed, and the p_i that bound the error of a distance."""
+    # Any delta > 0 is sound; one of all rows, so that silent examples cannot spoil it.
+    delta = max(U, norm(rows.errors) / norm(rows.norms))
+    gram_room = upward(2 * gamma(rows.rows.shape[1] + 8) * rows.norms**2)
+    room = upward(
+        gram_room + 2 * delta * rows.norms**2 + 2 * (1 + 1 / delta) * rows.errors**2
+    )
+    return np.einsum("nk,nk->n", rows.rows, rows.rows), room
+
+
+def _gram_distances(
+    rows: np.ndarray, squares: np.ndarray, a: slice, b: slice
+) -> np.ndarray:
+    distances = rows[a] @ rows[b].T
+    distances *= -2
+    distances += squares[a, None]
+    distances += squares[b]
+    return distances
 
 
 def _cuts(count: int, size: int) -> list[slice]:
@@ -294,13 +368,14 @@ def _sweep(
     visit: Callable[[_Tile], np.ndarray],
     progress: bool,
     part: tuple[int, int] = (0, 1),
+    ridge: NaturalRows | None = None,
 ) -> Iterator[Any]:
     """Applies `visit` to the tiles on all cores; yields in order, few at a time."""
     if not proof.holds:
         return
     workers = os.cpu_count() or 1
     with np.errstate(over="ignore", invalid="ignore"):
-        tiles = _tiles(proof)[part[0] :: part[1]]
+        tiles = _tiles(proof, ridge)[part[0] :: part[1]]
     bar = Progress("certifying pairs", len(tiles), visible=progress)
 
     def work(make: Callable[[], _Tile]) -> np.ndarray:
@@ -319,28 +394,59 @@ def _sweep(
             bar.advance()
 
 
-def _limits(proof: Proof, scored: Scored, kappas: list[float]) -> np.ndarray:
-    """What (gap / distance)^2 must exceed for each target and kappa, [M, G].
+def _ridge_rows(
+    proof: Proof, radii: Sequence[float | None] | None
+) -> NaturalRows | None:
+    """The ridge part of the training rows, if it can prove anything."""
+    useful = proof.geometry.ridge > 0 and proof.holds and radii is not None
+    if not (useful and any(radius is not None for radius in radii or [])):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        return ridge_bound.ridge_rows(proof, proof.weighted)
 
-    The last factor covers the roundings of the square and the quotient it is compared
-    with.
+
+def _limits(
+    proof: Proof,
+    scored: Scored,
+    kappas: Sequence[float],
+    radii: Sequence[float | None] | None = None,
+    ridge: NaturalRows | None = None,
+) -> _Limits:
+    """What is asked of each target at each kappa.
+
+    The last factor covers the roundings of the square, of the length and of the
+    quotient that is compared with the limit.
     """
     needed = np.array([proof.needed_cosine(kappa) for kappa in kappas])
+    slope, share = np.full((2, len(scored.low), len(kappas)), np.inf)
     with np.errstate(over="ignore", invalid="ignore"):
         sizes = scored.targets.true_norms
         squared = upward(sizes[:, None] * needed) ** 2
         # A gap is at most this; where its square could overflow nothing is certified.
         reach = 2 * sizes * np.max(proof.weighted.true_norms)
         squared[~(reach < 2.0**500)] = np.inf
-        return np.maximum(squared, _SMALLEST) * (1 + 2.0**-39)
+        limit = np.maximum(squared, _SMALLEST) * (1 + 2.0**-39)
+        if ridge is not None:
+            for place, radius in enumerate(radii or []):
+                if radius is not None:
+                    asked = ridge_bound.pair_limits(
+                        proof, scored.targets, ridge, radius
+                    )
+                    unit = upward(np.square(sizes)) / limit[:, place]
+                    # At least 2^-40, so that no length underflows.
+                    slope[:, place] = np.maximum(upward(asked.alpha * unit), 2.0**-40)
+                    share[:, place] = upward(asked.beta * unit)
+    return _Limits(limit, slope, share)
 
 
-def _ratio(tile: _Tile, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """(proven gap / distance bound)^2 of each pair of a tile, 0 where no gap."""
+def _ratio(
+    tile: _Tile, low: np.ndarray, high: np.ndarray, limits: _Limits, at: Any
+) -> np.ndarray:
+    """Proven gap^2 over length of each pair of a tile, 0 where there is no gap."""
     a, b = tile.first, tile.second
     gaps = _gaps(low[a, None], high[a, None], low[b], high[b])
     np.square(gaps, out=gaps)
-    gaps /= tile.distance
+    gaps /= limits.lengths(tile.distance, tile.moved, at)
     return gaps
 
 
@@ -362,9 +468,9 @@ def _products(left: NaturalRows, right: NaturalRows) -> tuple[np.ndarray, np.nda
 
 
 def _close_pairs(
-    proof: Proof, scored: Scored, pairs: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Close pairs in chunks: the pairs [P, 2], proven gaps [M, P], distances^2 [P].
+    proof: Proof, scored: Scored, pairs: np.ndarray, ridge: NaturalRows | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Close pairs in chunks: the pairs [P, 2], proven gaps [M, P], D2 and DA2 [P].
 
     A gap is positive where the first of the pair is proven above the second, negative
     where it is proven below and zero for a tie.
@@ -378,5 +484,8 @@ def _close_pairs(
         difference = proof.whiten(*combine(both, geometry.weights[chunk] * [1, -1]))
         products, room = _products(scored.targets, difference)
         size = np.maximum(np.nextafter(np.abs(products) - room, -np.inf), 0)
-        distance = np.maximum(upward(difference.true_norms**2), _SMALLEST)
-        yield chunk, np.sign(products) * size, distance
+        distance, moved = upward(difference.true_norms**2), None
+        if ridge is not None:
+            fixed = ridge_bound.ridge_rows(proof, difference)
+            distance, moved = ridge_bound.moments(difference, fixed)
+        yield chunk, np.sign(products) * size, np.maximum(distance, _SMALLEST), moved
