@@ -248,7 +248,8 @@ def _settled(
     """
     counts = sure.astype(np.int64)
     again = sure != possible
-    again[:, (tile.first.start // TILE + tile.second.start) % sure.shape[1]] = True
+    columns = sure.shape[1] // 2 + tile.first.start // TILE + 131 * fit
+    again[np.arange(len(fit)), columns % sure.shape[1]] = True
     rows, columns = np.nonzero(again)
     step = max(1, _RECOUNTED // tile.distance.shape[0])
     for start in range(0, len(rows), step):

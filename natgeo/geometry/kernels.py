@@ -7,6 +7,7 @@ is sound, and the sweep checks it in every tile.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,12 @@ _UNROLL = 8
 # Tiles are padded to these, so that there is one compiled program a sweep.
 _TARGETS, _ROWS, _COLUMNS = 8, 64, 256
 _RELATIVE = 2.0**-20  # h of `screen`
+_WORTH_COMPILING = 2**30  # pairs and targets
+
+
+def for_work(pairs: int, targets: int) -> Callable | None:
+    """The XLA screen if there is enough to do, else None: NumPy needs no compiler."""
+    return xla if pairs * targets >= _WORTH_COMPILING else None
 
 
 def xla(left: np.ndarray, right: np.ndarray, level: Any) -> np.ndarray:

@@ -22,6 +22,7 @@ from natgeo.certify import (
     bounds,
     environment,
     rounding,
+    screen,
     statements,
     sweep,
     threats,
@@ -29,11 +30,12 @@ from natgeo.certify import (
     witness,
 )
 from natgeo.errors import UnfitEnvironmentError
-from natgeo.geometry import covariance
+from natgeo.geometry import covariance, kernels
 from tests import families
 from tests.certify import (
     test_bounds,
     test_rounding,
+    test_screen,
     test_statements,
     test_sweep,
     test_threats,
@@ -376,37 +378,51 @@ SWEEP = [
         "left.errors",
         test_sweep.check_products,
     ),
-    ("_tiles", "rows.rows) + room", "rows.rows)", distances),
+    ("_tiles", "squares + room", "squares", distances),
     (
-        "_tiles",
+        "_squares_and_room",
         "gram_room + 2",
         "2",
         test_sweep.check_distances_cover_the_rounding_of_the_gram_matrix,
     ),
     (
-        "_tiles",
+        "_squares_and_room",
         "2 * delta * rows.norms**2",
         "0",
         test_sweep.check_distances_cover_the_errors_of_their_rows,
     ),
     (
-        "_tiles",
+        "_squares_and_room",
         "2 * (1 + 1 / delta) * rows.errors**2",
         "0",
         test_sweep.check_distances_cover_the_errors_of_their_rows,
     ),
+    (
+        "_tiles",
+        "fixed_squares - fixed_room",
+        "fixed_squares + 1e-7 * fixed_squares",
+        test_sweep.check_lengths,
+    ),
+    (
+        "_Limits.lengths",
+        "np.fmin(distance, self",
+        "0.999 * np.fmin(distance, self",
+        test_sweep.check_lengths,
+    ),
+    ("_Limits.lengths", " + self.share[at] * moved", "", test_sweep.check_lengths),
+    ("_Limits.lengths", "self.slope[at] * distance + ", "", test_sweep.check_lengths),
     ("_tiles", "rows = proof.weighted", "rows = proof.train", sweep_census),
     ("_limits", "(1 + 2.0**-39)", "(1 - 2.0**-39)", test_sweep.check_limits),
     (
-        "_ratio",
-        "low[tile.first, None] - high[tile.second]",
-        "high[tile.first, None] - low[tile.second]",
+        "_gaps",
+        "low - upper",
+        "high - lower",
         test_sweep.check_ratio,
     ),
     (
-        "_ratio",
-        "low[tile.second] - high[tile.first, None]",
-        "low[tile.first, None] - high[tile.second]",
+        "_gaps",
+        "lower - high",
+        "low - upper",
         test_sweep.check_ratio,
     ),
     ("_close_pairs", "* [1, -1]", "* [-1, 1]", sweep_census),
@@ -418,15 +434,15 @@ SWEEP = [
         close_pairs,
     ),
     (
-        "count_certified",
-        "ratio > limit)",
-        "ratio >= limit)",
+        "_screened",
+        "ratio > limits.limit[at]",
+        "ratio >= limits.limit[at]",
         test_sweep.check_equality_is_not_enough,
     ),
     (
         "count_above_and_below",
-        "high) > limit",
-        "high) >= limit",
+        "(0, 0)) > limit)",
+        "(0, 0)) >= limit)",
         test_sweep.check_equality_is_not_enough,
     ),
     ("count_above_and_below", "> high[found", "< high[found", sweep_census),
@@ -435,6 +451,124 @@ SWEEP = [
         "gaps[0][proven] > 0",
         "gaps[0][proven] < 0",
         sweep_census,
+    ),
+]
+SWEEP += [
+    (
+        "_recount",
+        "ratio > limits.limit[at]",
+        "ratio >= limits.limit[at]",
+        test_sweep.check_recounts,
+    ),
+    (
+        "_recount",
+        "columns + tile.second",
+        "0 * columns + tile.second",
+        test_sweep.check_recounts,
+    ),
+    (
+        "_settled",
+        "sure != possible",
+        "sure < 0",
+        test_screen.check_counts_at_breaking_radii,
+    ),
+    (
+        "_settled",
+        "counts[row, column] = exact",
+        "pass",
+        test_screen.check_counts_at_breaking_radii,
+    ),
+    (
+        "_screened",
+        "some & (np",
+        "some | (np",
+        test_screen.check_counts_of_uneven_targets,
+    ),
+    (
+        "_screened",
+        "limits, place, fit, middle",
+        "limits, place, fit, 0.999 * middle",
+        test_screen.check_counts_at_breaking_radii,
+    ),
+    (
+        "_level",
+        "screen.rooms(errors[fit])",
+        "screen.rooms(0 * errors[fit])",
+        test_screen.check_wide_intervals,
+    ),
+    (
+        "certified_by_norms",
+        "scored.low[target] - reach",
+        "scored.low[target]",
+        test_sweep.check_norms_alone,
+    ),
+    (
+        "certified_by_norms",
+        "scored.high[target] + reach",
+        "scored.high[target] - reach",
+        test_sweep.check_norms_alone,
+    ),
+]
+SCREEN = [
+    ("_edges", "roots + room", "roots", test_screen.check_reference_kernel),
+    (
+        "_edges",
+        "above *= np.float32(1 + _RELATIVE)",
+        "pass",
+        test_screen.check_reference_kernel,
+    ),
+    (
+        "_edges",
+        "roots *= np.float32(1 - _RELATIVE)",
+        "pass",
+        test_screen.check_reference_kernel,
+    ),
+    ("_edges", "roots -= room", "pass", test_screen.check_reference_kernel),
+    (
+        "in_numpy",
+        "np.max(level.rooms)",
+        "np.min(level.rooms)",
+        test_screen.check_reference_kernel,
+    ),
+    ("in_numpy", "bound += level.second", "pass", test_screen.check_reference_kernel),
+    (
+        "in_numpy",
+        "range(0, rows, 255)",
+        "range(0, rows, 600)",
+        test_screen.check_tall_tiles,
+    ),
+    ("rooms", "errors + _ABSOLUTE", "errors", test_screen.check_rooms),
+    (
+        "rooms",
+        "np.nextafter(np.float32(errors + _ABSOLUTE), np.float32(np.inf))",
+        "np.float32(errors)",
+        test_screen.check_rooms,
+    ),
+    (
+        "scaled",
+        "np.maximum(np.abs(wide - ends[0]), np.abs(wide - ends[1]))",
+        "np.abs(wide - ends[0])",
+        test_screen.check_scaled,
+    ),
+    (
+        "scaled",
+        "upward(error + 2.0**-50 * np.abs(wide))",
+        "0 * error",
+        test_screen.check_scaled,
+    ),
+    ("Scaled.error", "(rows, columns)", "(rows,)", test_screen.check_scaled),
+]
+KERNELS = [
+    ("_rows", "jnp.float32(1 - _RELATIVE)", "1", test_screen.check_xla_kernel),
+    ("_rows", "jnp.float32(1 + _RELATIVE)", "1", test_screen.check_xla_kernel),
+    ("_rows", " - rooms, 0)", ", 0)", test_screen.check_xla_kernel),
+    ("_rows", " - rooms, 0)", " - rooms, -9)", test_screen.check_xla_kernel),
+    ("_rows", " + rooms", "", test_screen.check_xla_kernel),
+    (
+        "_rows",
+        "slopes * bound + second",
+        "slopes * bound",
+        test_screen.check_xla_kernel,
     ),
 ]
 WITNESS = [
@@ -470,6 +604,7 @@ MUTATIONS = [
         (verdict, VERDICT),
         (threats, THREATS),
         (sweep, SWEEP),
+        (screen, SCREEN),
         (witness, WITNESS),
         (covariance, GEOMETRY),
     )
@@ -479,6 +614,16 @@ MUTATIONS = [
 
 # Error terms that are zero can also fail the products' own check: unfit, no verdict.
 NOTICED = (AssertionError, UnfitEnvironmentError)
+
+
+@pytest.mark.parametrize("entry", KERNELS, ids=lambda entry: entry[1])
+def test_a_mutated_kernel_is_noticed(entry, monkeypatch):
+    Mutation(kernels, *entry).apply(monkeypatch)
+    # Without the programs that were compiled from the honest code, or from another.
+    kernels._count.clear_cache()
+    with pytest.raises(AssertionError):
+        entry[-1]()
+    kernels._count.clear_cache()
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
