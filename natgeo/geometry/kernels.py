@@ -71,29 +71,59 @@ def _count(
     second: jax.Array | None = None,
 ) -> jax.Array:
     """2^16 times the sure pairs plus the possible ones, int32 [M, C]."""
-    step = partial(_rows, left, right, slopes[:, None], rooms[:, None], first, second)
+    if second is None:
+        step = partial(_plain_rows, left, right, *_edges(first, rooms.max()))
+    else:
+        bounds = slopes[:, None], rooms[:, None], first, second
+        step = partial(_ridge_rows, left, right, *bounds)
     start = jnp.zeros(right.shape, jnp.int32)
     return jax.lax.fori_loop(0, left.shape[0] // _UNROLL, step, start)
 
 
-def _rows(
+def _edges(first: jax.Array, room: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Gaps above the first are sure, gaps not above the second are not at all."""
+    roots = jnp.sqrt(first)
+    above = (roots + room) * jnp.float32(1 + _RELATIVE)
+    return above, roots * jnp.float32(1 - _RELATIVE) - room
+
+
+def _plain_rows(
+    left: jax.Array,
+    right: jax.Array,
+    above: jax.Array,
+    below: jax.Array,
+    index: jax.Array,
+    counts: jax.Array,
+) -> jax.Array:
+    for offset in range(_UNROLL):
+        row = _UNROLL * index + offset
+        gaps = jnp.abs(left[row][:, None] - right)
+        counts = _counted(counts, gaps > above[row][None], gaps > below[row][None])
+    return counts
+
+
+def _ridge_rows(
     left: jax.Array,
     right: jax.Array,
     slopes: jax.Array,
     rooms: jax.Array,
     first: jax.Array,
-    second: jax.Array | None,
+    second: jax.Array,
     index: jax.Array,
     counts: jax.Array,
 ) -> jax.Array:
     for offset in range(_UNROLL):
         row = _UNROLL * index + offset
         bound = first[row][None]
-        if second is not None:
-            bound = jnp.minimum(bound, slopes * bound + second[row][None])
+        bound = jnp.minimum(bound, slopes * bound + second[row][None])
         gaps = jnp.abs(left[row][:, None] - right)
         least = jnp.maximum(gaps * jnp.float32(1 - _RELATIVE) - rooms, 0)
         most = gaps * jnp.float32(1 + _RELATIVE) + rooms
-        counts = counts + jnp.where(least * least > bound, jnp.int32(1 << 16), 0)
-        counts = counts + jnp.where(most * most > bound, jnp.int32(1), 0)
+        counts = _counted(counts, least * least > bound, most * most > bound)
     return counts
+
+
+def _counted(counts: jax.Array, sure: jax.Array, possible: jax.Array) -> jax.Array:
+    """A sure pair is possible too."""
+    both, one = jnp.int32((1 << 16) + 1), jnp.int32(1)
+    return counts + jnp.where(sure, both, jnp.where(possible, one, 0))

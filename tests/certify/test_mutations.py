@@ -559,17 +559,22 @@ SCREEN = [
     ("Scaled.error", "(rows, columns)", "(rows,)", test_screen.check_scaled),
 ]
 KERNELS = [
-    ("_rows", "jnp.float32(1 - _RELATIVE)", "1", test_screen.check_xla_kernel),
-    ("_rows", "jnp.float32(1 + _RELATIVE)", "1", test_screen.check_xla_kernel),
-    ("_rows", " - rooms, 0)", ", 0)", test_screen.check_xla_kernel),
-    ("_rows", " - rooms, 0)", " - rooms, -9)", test_screen.check_xla_kernel),
-    ("_rows", " + rooms", "", test_screen.check_xla_kernel),
+    ("_ridge_rows", "jnp.float32(1 - _RELATIVE)", "1", test_screen.check_xla_kernel),
+    ("_ridge_rows", "jnp.float32(1 + _RELATIVE)", "1", test_screen.check_xla_kernel),
+    ("_ridge_rows", " - rooms, 0)", ", 0)", test_screen.check_xla_kernel),
+    ("_ridge_rows", " - rooms, 0)", " - rooms, -9)", test_screen.check_xla_kernel),
+    ("_ridge_rows", " + rooms", "", test_screen.check_xla_kernel),
     (
-        "_rows",
+        "_ridge_rows",
         "slopes * bound + second",
         "slopes * bound",
         test_screen.check_xla_kernel,
     ),
+    ("_edges", "roots + room", "roots", test_screen.check_xla_kernel),
+    ("_edges", "jnp.float32(1 + _RELATIVE)", "1", test_screen.check_xla_kernel),
+    ("_edges", "jnp.float32(1 - _RELATIVE)", "1", test_screen.check_xla_kernel),
+    ("_edges", " - room", "", test_screen.check_xla_kernel),
+    ("_count", "rooms.max()", "rooms.min()", test_screen.check_xla_kernel),
 ]
 WITNESS = [
     (

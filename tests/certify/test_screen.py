@@ -41,7 +41,7 @@ def counts(proof, targets, radii=RADII, kernel=screen.in_numpy, ridge=True):
     return sweep.count_certified(proof, found, kappas, asked, kernel=kernel)
 
 
-def hostile_level(ridge, seed=0):
+def hostile_level(ridge, seed, *, exact):
     """Scores within a few float32 units of their bounds, on either side."""
     rng = np.random.default_rng(seed)
     m, rows, columns = 3, 40, 50
@@ -56,7 +56,7 @@ def hostile_level(ridge, seed=0):
     first[4] = 0
     second = np.float32(first * 0.5 * off) if ridge else None
     slopes = np.float32([0.5, 0.4, 2.0])
-    errors = np.array([0.0, 1e-7, 1e-3])
+    errors = np.zeros(3) if exact else np.array([0.0, 1e-7, 1e-3])
     return (
         left,
         right,
@@ -68,7 +68,7 @@ def hostile_level(ridge, seed=0):
 def check_kernel(kernel):
     """Whatever E and the gap are within their errors, a sure pair is above."""
     for ridge, seed in itertools.product((False, True), range(4)):
-        left, right, level, errors = hostile_level(ridge, seed)
+        left, right, level, errors = hostile_level(ridge, seed, exact=seed < 2)
         sure, possible = kernel(left, right, level)
         first = np.float64(level.first)
         for m, error in enumerate(errors):
@@ -90,7 +90,7 @@ def check_kernel(kernel):
             wide = 5e-6 * np.maximum(most, 1) + 2 * error + 1e-6
             clear = np.abs(gaps - np.sqrt(bound)) > wide
             doubt = (possible[m] - sure[m]).sum()
-            if ridge or kernel is not screen.in_numpy:
+            if ridge:  # otherwise all targets have the largest room
                 assert doubt <= np.count_nonzero(~clear)
 
 
