@@ -193,3 +193,110 @@ def witness(problem: Problem, share: float) -> tuple[np.ndarray, np.ndarray]:
         displaced.append(problem.train @ (root @ bend @ inverse).T)
     displaced = np.array(displaced)
     return values(problem, displaced), costs(problem, displaced - problem.train)
+
+
+# ------------------------------------------------- the exact problem under a ridge
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """u^T N^-1 v with N = I - A + G G^T, in natural coordinates where A is diagonal.
+
+    Attributes:
+        spectrum: eigenvalues of A, the moment of the data, in [0, 1], [K].
+        left: u, [K], a unit vector.
+        right: v, [K], a unit vector.
+    """
+
+    spectrum: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+
+    @property
+    def cosine(self) -> float:
+        """u.v."""
+        return float(self.left @ self.right)
+
+    @property
+    def share(self) -> float:
+        """a_u^2 + a_v^2."""
+        return float(self.spectrum @ (self.left**2 + self.right**2))
+
+    def value(self, move: np.ndarray) -> float:
+        """u^T N^-1 v after G = A^(1/2) + move, [K, K]."""
+        g = np.diag(np.sqrt(self.spectrum)) + move
+        return float(
+            self.left
+            @ np.linalg.solve(np.diag(1 - self.spectrum) + g @ g.T, self.right)
+        )
+
+
+def cheapest_break(form: Form, *, starts: int, seed: int = 0) -> np.ndarray:
+    """The smallest displacement found that makes u^T N^-1 v vanish, [K, K].
+
+    With x = N^-1 v and y = G^T x: u.x = 0, and G has to satisfy G^T x = y and
+    G y = w = v - (I - A) x, which needs |y|^2 = x.w. The least |G - A^(1/2)|_F^2 is
+
+        |p|^2/|x|^2 + |q|^2/|y|^2 - (x.q)^2 / (|x|^2 |y|^2),
+        p = y - A^(1/2) x,   q = w - A^(1/2) y.
+
+    So the search is over the directions of x and y; their length follows.
+    """
+    k, rng = len(form.left), np.random.default_rng(seed)
+    kernel = np.zeros(k)
+    kernel[np.argmin(form.spectrum)] = 1.0
+    flat = np.sqrt(form.spectrum)
+    side = form.right - (form.left @ form.right) * form.left
+    guesses = [np.concatenate([side, flat * side + size * kernel]) for size in (0, 1)]
+    guesses += list(rng.normal(size=(starts, 2 * k)))
+    best, least = np.zeros((k, k)), math.inf
+    for guess in guesses:
+        found = scipy.optimize.minimize(
+            lambda z: _break(form, z)[0],
+            guess,
+            method="L-BFGS-B",
+            options={"maxiter": 150, "ftol": 1e-12},
+        )
+        if found.fun < least:
+            least, best = found.fun, _break(form, found.x)[1]
+    return best
+
+
+def _break(form: Form, flat: np.ndarray) -> tuple[float, np.ndarray]:
+    """Squared cost and displacement for directions of x and y."""
+    k, root = len(form.left), np.sqrt(form.spectrum)
+    x, y = flat[:k], flat[k:]
+    x = x - (form.left @ x) * form.left
+    size = y @ y + x @ ((1 - form.spectrum) * x)
+    factor = (x @ form.right) / size
+    x, y = factor * x, factor * y
+    p = y - root * x
+    q = form.right - (1 - form.spectrum) * x - root * y
+    xx, yy = x @ x, y @ y
+    if not (xx > 1e-200 and yy > 1e-200):
+        return 1e3, np.zeros((k, k))
+    move = np.outer(x, p) / xx + np.outer(q, y) / yy
+    move -= (x @ q) / (xx * yy) * np.outer(x, y)
+    return float(np.sum(move * move)), move
+
+
+def climb(form: Form, eps: float, *, starts: int, seed: int = 0) -> float:
+    """The least u^T N^-1 v over |D|_F = eps by steepest descent from many starts."""
+    k, rng = len(form.left), np.random.default_rng(seed)
+    root, rest = np.diag(np.sqrt(form.spectrum)), np.diag(1 - form.spectrum)
+    worst = math.inf
+    for number in range(starts):
+        move = rng.normal(size=(k, k))
+        if number % 3 == 1:
+            move = np.outer(form.left + form.right, rng.normal(size=k))
+        for step in range(60):
+            move = move * (eps / np.linalg.norm(move))
+            g = root + move
+            a, b = np.linalg.solve(
+                rest + g @ g.T, np.stack([form.left, form.right], axis=1)
+            ).T
+            worst = min(worst, float(form.left @ b))
+            slope = (np.outer(a, b) + np.outer(b, a)) @ g
+            pace = eps / np.linalg.norm(slope)
+            move = slope if step % 2 else move + pace * slope
+    return worst

@@ -222,6 +222,33 @@ def holds_at(eps: float, square: Fraction) -> bool:
     return eps < 1 and square > kappa_square(eps)
 
 
+def exact_moment_share(matrix, ridge, vector) -> Fraction:
+    """x^T A x / x^T x in natural coordinates, by 1 - ridge |Q^-1 x|^2 / x^T Q^-1 x."""
+    solved = exact_solve(matrix, vector)
+    size = dot(vector, solved)
+    return 1 - Fraction(ridge) * dot(solved, solved) / size if size else Fraction(0)
+
+
+def exact_root(square: Fraction) -> Fraction:
+    """Square root of a rational to 400 binary places of its own size."""
+    half = (square.denominator.bit_length() - square.numerator.bit_length()) // 2
+    scale = 400 + max(half, 0)
+    return Fraction(math.isqrt(int(square * 4**scale)), 2**scale)
+
+
+def ridge_threshold(eps: float, share: Fraction) -> Fraction:
+    """T(eps, y) = eps sqrt(y) + eps^2 (h t + g y), as printed in ridge.py."""
+    e = Fraction(eps)
+    h = (1 + exact_root(kappa_square(eps))) / 2
+    t = 1 / (1 - e)
+    return e * exact_root(share) + e * e * (h * t + (t * t - Fraction(1, 2)) * share)
+
+
+def holds_with_ridge(eps: float, square: Fraction, share: Fraction) -> bool:
+    """The inequality c > T(eps, y) of the bound under a ridge."""
+    return eps < 1 and exact_root(square) > ridge_threshold(eps, share)
+
+
 def root(square: Fraction) -> float:
     """Square root to a few units in the last place, also of tiny rationals."""
     half = (square.denominator.bit_length() - square.numerator.bit_length()) // 2
@@ -300,7 +327,10 @@ class Exact:
             ]
             for a in range(k)
         ]
-        self.inverse, _ = adjugate(scaled)
+        self.inverse, determinant = adjugate(scaled)
+        # Q^-1 is this multiple of `inverse`.
+        self.factor = Fraction(q * n * common * common, determinant)
+        self.ridge = Fraction(float(ridge))
         r = as_integers(np.ones(n) if weights is None else weights)[0]
         self.rows = [[w * x for x in row] for w, row in zip(r, phi, strict=True)]
         half = [self.apply(row) for row in self.rows]
@@ -314,6 +344,19 @@ class Exact:
         return [
             sum(a * x for a, x in zip(r, vector, strict=True)) for r in self.inverse
         ]
+
+    def moment_share(self, vector: Sequence[int]) -> Fraction:
+        """x^T A x / x^T x in natural coordinates, A = I - ridge Q^-1; 0 for x = 0."""
+        z = self.apply(vector)
+        size = sum(a * b for a, b in zip(vector, z, strict=True))
+        fixed = self.ridge * self.factor * sum(a * a for a in z)
+        return 1 - fixed / size if size else Fraction(0)
+
+    def share(self, target, pair: Pair) -> Fraction:
+        """a_u^2 + a_v^2 of the bound under a ridge, for one pair of one target."""
+        rows = self.rows[pair.first], self.rows[pair.second]
+        difference = [a - b for a, b in zip(*rows, strict=True)]
+        return self.moment_share(as_integers(target)[0]) + self.moment_share(difference)
 
     def pairs(self, target) -> list[Pair]:
         """Every unordered pair, i < j, for a raw target."""

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import digits, features, fidelity, harness, pairs, scores
+from benchmarks import digits, features, fidelity, harness, pairs, ridge_gap, scores
+from natgeo.store.memory import MemoryStore
 
 
 @pytest.mark.parametrize("module", [scores, pairs], ids=["scores", "pairs"])
@@ -65,6 +66,36 @@ def test_digits_certify_far_more_than_the_first_order_bound(monkeypatch, capsys)
     assert row["certified"][1] > 0.5
     assert row["sensitivity_natural"][1] < 0.01
     assert row["sensitivity_euclidean"] == [0.0, 0.0, 0.0, 0.0]
+
+
+def test_the_ridge_gap_orders_its_columns_and_knows_when_a_pair_was_broken(monkeypatch):
+    rng = np.random.default_rng(3)
+    train = MemoryStore(rng.normal(size=(60, 6)), {"weights": rng.uniform(size=60)})
+    targets = rng.normal(size=(9, 6))
+    row = ridge_gap._row(train, targets, 1.0, 400)
+    for closed, ours, left in zip(
+        row["closed_form"], row["certified"], row["not_broken"], strict=True
+    ):
+        assert closed <= ours <= left
+        assert left - ours < 0.05
+    assert row["closed_form"][2] < row["certified"][2] < 1
+    assert ridge_gap.table([row]).count("\n") == 1 + len(ridge_gap.RADII)
+    monkeypatch.setattr(ridge_gap, "_attack", lambda forms, eps: -np.ones(400))
+    with pytest.raises(SystemExit, match="broke"):
+        ridge_gap._row(train, targets, 1.0, 400)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("usual_promotion")
+def test_with_a_ridge_both_bounds_are_within_two_points_of_the_attack(
+    monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    ridge_gap.main()
+    for line in capsys.readouterr().out.splitlines():
+        row = json.loads(line)
+        assert row["certified"][1] > row["closed_form"][1]
+        assert row["not_broken"][1] - row["certified"][1] < 0.02
 
 
 @pytest.mark.slow

@@ -138,10 +138,10 @@ def radius(cosine: float, share: float) -> float:
     """A radius, as large as bisection finds, with threshold(radius) < cosine.
 
     Args:
-        cosine: a proven lower bound of the natural cosine.
+        cosine: a proven lower bound of the natural cosine, positive.
         share: an upper bound of y = a_u^2 + a_v^2.
     """
-    low, high = 0.0, min(1.0, cosine / math.sqrt(share))  # T >= eps sqrt(y)
+    low, high = 0.0, cosine / max(cosine, math.sqrt(share))  # T >= eps sqrt(y)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         if threshold(middle, share) < cosine:

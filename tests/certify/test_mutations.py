@@ -21,6 +21,7 @@ import pytest
 from natgeo.certify import (
     bounds,
     environment,
+    ridge,
     rounding,
     screen,
     statements,
@@ -34,6 +35,7 @@ from natgeo.geometry import covariance, kernels
 from tests import families
 from tests.certify import (
     test_bounds,
+    test_ridge,
     test_rounding,
     test_screen,
     test_statements,
@@ -308,11 +310,29 @@ STATEMENTS = [
 VERDICT = [
     (
         "decide",
-        "cosine > kappa",
-        "cosine >= kappa",
+        "cosine > min(kappa, needed)",
+        "cosine >= min(kappa, needed)",
         test_verdict.check_equality_is_not_enough,
     ),
     ("decide", "threat.kappa(proof)", "0.99 * threat.kappa(proof)", known_flips),
+    (
+        "_share",
+        "both[0] + both[1]",
+        "both[0] + both[0]",
+        test_ridge.check_large_ridges,
+    ),
+    (
+        "_limit_and_radius",
+        "ridge.threshold(threat.eps, share)",
+        "0.99 * ridge.threshold(threat.eps, share)",
+        test_ridge.check_both_sides_of_the_radius,
+    ),
+    (
+        "_limit_and_radius",
+        "ridge.radius(cosine, share)",
+        "1.01 * ridge.radius(cosine, share)",
+        test_ridge.check_both_sides_of_the_radius,
+    ),
     (
         "_cosine",
         "float(upward(proof.eta * (1 + whitened)))",
@@ -575,6 +595,72 @@ KERNELS = [
     ("_edges", "jnp.float32(1 - _RELATIVE)", "1", test_screen.check_xla_kernel),
     ("_edges", " - room", "", test_screen.check_xla_kernel),
     ("_count", "rooms.max()", "rooms.min()", test_screen.check_xla_kernel),
+RIDGE = [
+    (
+        "ridge_rows",
+        "lost * rows.norms",
+        "0.0",
+        test_ridge.check_ridge_rows_cover_their_own_rounding,
+    ),
+    (
+        "ridge_rows",
+        "math.sqrt(1 + proof.eta) * rows.errors",
+        "0.0",
+        test_ridge.check_ridge_rows_cover_the_errors_of_their_rows,
+    ),
+    (
+        "ridge_rows",
+        "* proof.geometry.whitener\n",
+        "* proof.geometry.whitener.T\n",
+        test_ridge.check_ridge_rows,
+    ),
+    ("moments", "rows.true_norms**2", "rows.norms**2", test_ridge.check_moments),
+    ("moments", " + 2 * ridge.norms * ridge.errors", "", test_ridge.check_moments),
+    (
+        "moments",
+        "lost + 2",
+        "2",
+        test_ridge.check_moments_cover_their_own_rounding,
+    ),
+    ("moments", "whole - fixed", "whole - 1.01 * fixed", test_ridge.check_moments),
+    ("shares", "(1 + proof.eta) * ", "", test_ridge.check_shares_by_the_formula),
+    (
+        "shares",
+        " + _omega(proof.eta)",
+        "",
+        test_ridge.check_shares_with_a_long_whitener,
+    ),
+    ("shares", "moved / whole", "0.9 * moved / whole", test_ridge.check_large_ridges),
+    ("_omega", "3 + 2 * eta", "2 * eta", test_ridge.check_shares_by_the_formula),
+    ("threshold", "constant + ", "", test_ridge.check_threshold),
+    ("threshold", "constant + ", "", test_ridge.check_directions_without_data),
+    ("threshold", " + slope * share", "", test_ridge.check_threshold),
+    ("threshold", "eps * math.sqrt(share) + ", "", test_ridge.check_threshold),
+    ("threshold", "eps * math.sqrt(share)", "0.9 * eps", test_ridge.check_attacks),
+    ("threshold", "if not eps < 1:", "if False:", test_ridge.check_threshold),
+    ("_second_order", "t * t * eps * (2 - eps)", "0.0", test_ridge.check_threshold),
+    ("_second_order", "1 / (1 - eps), ", "1.0, ", test_ridge.check_threshold),
+    (
+        "_second_order",
+        "eps * math.sqrt(2 - square)",
+        "0.0",
+        test_ridge.check_threshold,
+    ),
+    ("radius", "< cosine:", "< 1.01 * cosine:", test_ridge.check_radius),
+    ("radius", "return low", "return high * 1.000001", test_ridge.check_radius),
+    ("pair_limits", "high += eta", "high += 0", test_ridge.check_pair_limits),
+    ("pair_limits", "1 / (1 - eta) ** 2", "1.0", test_ridge.check_pair_limits),
+    ("pair_limits", "rest * high * high", "0.0", test_ridge.check_pair_limits),
+    (
+        "pair_limits",
+        "2 * rest * slope * (high + slope)",
+        "0.0",
+        test_ridge.check_pair_limits,
+    ),
+    ("pair_limits", "(1 + delta) * eps", "eps", test_ridge.check_pair_limits),
+    ("pair_limits", "(1 + eta) * _omega(eta)", "0.0", test_ridge.check_pair_limits),
+    ("pair_limits", "linear * (1 + eta)", "linear", test_ridge.check_pair_limits),
+    ("pair_limits", "* (share +", "* (0.5 * share +", test_ridge.check_pair_limits),
 ]
 WITNESS = [
     (
@@ -610,6 +696,7 @@ MUTATIONS = [
         (threats, THREATS),
         (sweep, SWEEP),
         (screen, SCREEN),
+        (ridge, RIDGE),
         (witness, WITNESS),
         (covariance, GEOMETRY),
     )
