@@ -11,6 +11,7 @@ import numpy as np
 
 from natgeo import checks
 from natgeo.certify import sample, sweep, workload
+from natgeo.certify.pairs import count_pairs
 from natgeo.certify.rounding import Proof, prove
 from natgeo.certify.screen import Kernel, in_numpy
 from natgeo.certify.statements import Statement, pair
@@ -164,7 +165,7 @@ class Rankings:
         drawn = sample.draw_pairs(n, pairs, seed)
         rows = self.targets.rows(np.arange(self.targets.shape[0]))
         targets = self.proof.whiten(np.asarray(rows, np.float64))
-        counts = sweep.count_pairs(self.proof, targets, *self._asked(threats), drawn)
+        counts = count_pairs(self.proof, targets, *self._asked(threats), drawn)
         return sample.estimate(
             counts[:, 0] if radii is None else counts, pairs, seed, level
         )

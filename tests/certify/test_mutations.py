@@ -21,12 +21,15 @@ import pytest
 from natgeo.certify import (
     bounds,
     environment,
+    limits,
+    pairs,
     ridge,
     rounding,
     screen,
     statements,
     sweep,
     threats,
+    tiles,
     verdict,
     witness,
 )
@@ -393,47 +396,6 @@ SWEEP = [
     ("score_intervals", "scores - room", "scores", scores),
     ("score_intervals", "scores + room", "scores", scores),
     (
-        "_products",
-        "upward(gamma(left.rows.shape[1]) * left.norms + left.errors)",
-        "left.errors",
-        test_sweep.check_products,
-    ),
-    ("_tiles", "squares + room", "squares", distances),
-    (
-        "_squares_and_room",
-        "gram_room + 2",
-        "2",
-        test_sweep.check_distances_cover_the_rounding_of_the_gram_matrix,
-    ),
-    (
-        "_squares_and_room",
-        "2 * delta * rows.norms**2",
-        "0",
-        test_sweep.check_distances_cover_the_errors_of_their_rows,
-    ),
-    (
-        "_squares_and_room",
-        "2 * (1 + 1 / delta) * rows.errors**2",
-        "0",
-        test_sweep.check_distances_cover_the_errors_of_their_rows,
-    ),
-    (
-        "_tiles",
-        "fixed_squares - fixed_room",
-        "fixed_squares + 1e-7 * fixed_squares",
-        test_sweep.check_lengths,
-    ),
-    (
-        "_Limits.lengths",
-        "np.fmin(distance, self",
-        "0.999 * np.fmin(distance, self",
-        test_sweep.check_lengths,
-    ),
-    ("_Limits.lengths", " + self.share[at] * moved", "", test_sweep.check_lengths),
-    ("_Limits.lengths", "self.slope[at] * distance + ", "", test_sweep.check_lengths),
-    ("_tiles", "rows = proof.weighted", "rows = proof.train", sweep_census),
-    ("_limits", "(1 + 2.0**-39)", "(1 - 2.0**-39)", test_sweep.check_limits),
-    (
         "_gaps",
         "low - upper",
         "high - lower",
@@ -444,14 +406,6 @@ SWEEP = [
         "lower - high",
         "low - upper",
         test_sweep.check_ratio,
-    ),
-    ("_close_pairs", "* [1, -1]", "* [-1, 1]", sweep_census),
-    ("_close_pairs", "np.abs(products) - room", "np.abs(products)", close_pairs),
-    (
-        "_close_pairs",
-        "upward(difference.true_norms**2)",
-        "0.999 * difference.norms**2",
-        close_pairs,
     ),
     (
         "_screened",
@@ -529,6 +483,61 @@ SWEEP += [
         test_sweep.check_norms_alone,
     ),
 ]
+LIMITS = [
+    (
+        "Limits.lengths",
+        "np.fmin(distance, self",
+        "0.999 * np.fmin(distance, self",
+        test_sweep.check_lengths,
+    ),
+    ("Limits.lengths", " + self.share[at] * moved", "", test_sweep.check_lengths),
+    ("Limits.lengths", "self.slope[at] * distance + ", "", test_sweep.check_lengths),
+    ("asked", "(1 + 2.0**-39)", "(1 - 2.0**-39)", test_sweep.check_limits),
+]
+TILES = [
+    ("every_tile", "squares + room", "squares", distances),
+    (
+        "_squares_and_room",
+        "gram_room + 2",
+        "2",
+        test_sweep.check_distances_cover_the_rounding_of_the_gram_matrix,
+    ),
+    (
+        "_squares_and_room",
+        "2 * delta * rows.norms**2",
+        "0",
+        test_sweep.check_distances_cover_the_errors_of_their_rows,
+    ),
+    (
+        "_squares_and_room",
+        "2 * (1 + 1 / delta) * rows.errors**2",
+        "0",
+        test_sweep.check_distances_cover_the_errors_of_their_rows,
+    ),
+    (
+        "every_tile",
+        "fixed_squares - fixed_room",
+        "fixed_squares + 1e-7 * fixed_squares",
+        test_sweep.check_lengths,
+    ),
+    ("every_tile", "rows = proof.weighted", "rows = proof.train", sweep_census),
+]
+PAIRS = [
+    (
+        "products",
+        "upward(gamma(left.rows.shape[1]) * left.norms + left.errors)",
+        "left.errors",
+        test_sweep.check_products,
+    ),
+    ("decided", "* [1, -1]", "* [-1, 1]", sweep_census),
+    ("decided", "np.abs(found) - room", "np.abs(found)", close_pairs),
+    (
+        "decided",
+        "upward(difference.true_norms**2)",
+        "0.999 * difference.norms**2",
+        close_pairs,
+    ),
+]
 SCREEN = [
     ("_edges", "roots + room", "roots", test_screen.check_reference_kernel),
     (
@@ -595,6 +604,7 @@ KERNELS = [
     ("_edges", "jnp.float32(1 - _RELATIVE)", "1", test_screen.check_xla_kernel),
     ("_edges", " - room", "", test_screen.check_xla_kernel),
     ("_count", "rooms.max()", "rooms.min()", test_screen.check_xla_kernel),
+]
 RIDGE = [
     (
         "ridge_rows",
@@ -695,6 +705,9 @@ MUTATIONS = [
         (verdict, VERDICT),
         (threats, THREATS),
         (sweep, SWEEP),
+        (limits, LIMITS),
+        (tiles, TILES),
+        (pairs, PAIRS),
         (screen, SCREEN),
         (ridge, RIDGE),
         (witness, WITNESS),

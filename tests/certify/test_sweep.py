@@ -10,7 +10,10 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from natgeo.certify import limits as limits_module
+from natgeo.certify import pairs as pairs_module
 from natgeo.certify import ridge, sweep
+from natgeo.certify import tiles as tiles_module
 from natgeo.certify.bounds import row_norms
 from natgeo.certify.rounding import NaturalRows, prove
 from natgeo.certify.threats import Wasserstein2
@@ -125,7 +128,7 @@ def check_distances(case, *, tight):
     whitener = oracles.fractions(proof.geometry.whitener)
     n = len(case.train)
     seen = []
-    for make in sweep._tiles(proof):
+    for make in tiles_module.every_tile(proof):
         tile = make()
         seen += [tuple(int(x) for x in pair) for pair in tile.close]
         for a, b in np.argwhere(np.isfinite(tile.distance)):
@@ -146,7 +149,7 @@ def check_close_pairs(case):
     whitener = oracles.fractions(proof.geometry.whitener)
     found = scored(proof, case.targets)
     pairs = np.array(list(itertools.combinations(range(len(case.train)), 2)))
-    for chunk, gaps, distance, _ in sweep._close_pairs(proof, found.targets, pairs):
+    for chunk, gaps, distance, _ in pairs_module.decided(proof, found.targets, pairs):
         for p, (i, j) in enumerate(chunk):
             d = oracles.product(whitener, exact_difference(case, i, j))
             assert Fraction(float(distance[p])) >= oracles.dot(d, d)
@@ -164,7 +167,7 @@ def check_products():
     for k in (1, 3, 20):
         rows = rng.normal(size=(12, k))
         exact_rows = NaturalRows(rows, row_norms(rows), np.zeros(12))
-        products, room = sweep._products(exact_rows.take(slice(4)), exact_rows)
+        products, room = pairs_module.products(exact_rows.take(slice(4)), exact_rows)
         for t, i in itertools.product(range(4), range(12)):
             exact = oracles.dot(oracles.fractions(rows[t]), oracles.fractions(rows[i]))
             off = abs(Fraction(float(products[t, i])) - exact)
@@ -196,7 +199,7 @@ def check_distances_cover_the_errors_of_their_rows():
                 )
             )
         )
-        for make in sweep._tiles(dataclasses.replace(proof, weighted=both)):
+        for make in tiles_module.every_tile(dataclasses.replace(proof, weighted=both)):
             tile = make()
             for i, j in np.argwhere(np.isfinite(tile.distance)):
                 apart = np.linalg.norm(both.rows[i] - both.rows[j])
@@ -216,7 +219,9 @@ def check_distances_cover_the_rounding_of_the_gram_matrix():
         exact_rows = NaturalRows(rows, row_norms(rows), np.zeros(12))
         whole = oracles.as_integers(rows)[0]
         scale = oracles.as_integers(rows)[1] ** 2
-        for make in sweep._tiles(dataclasses.replace(proof, weighted=exact_rows)):
+        for make in tiles_module.every_tile(
+            dataclasses.replace(proof, weighted=exact_rows)
+        ):
             tile = make()
             for i, j in np.argwhere(np.isfinite(tile.distance)):
                 square = sum(
@@ -233,7 +238,7 @@ def check_limits():
         proof = prove(case.geometry())
         found = scored(proof, case.targets)
         kappas = [0.0, 1e-3, 0.3, 0.9]
-        limits = sweep._limits(proof, found.targets, kappas).limit
+        limits = limits_module.asked(proof, found.targets, kappas).limit
         for t, place in itertools.product(range(len(case.targets)), range(4)):
             size = Fraction(float(found.targets.true_norms[t]))
             least = (size * Fraction(proof.needed_cosine(kappas[place]))) ** 2
@@ -246,9 +251,9 @@ def check_ratio():
     """Wide intervals: the gap that counts is the one between them."""
     case = families.case("random")
     proof = prove(case.geometry())
-    (make,) = sweep._tiles(proof)
+    (make,) = tiles_module.every_tile(proof)
     tile = make()
-    limits = sweep._limits(proof, scored(proof, case.targets).targets, [0.1])
+    limits = limits_module.asked(proof, scored(proof, case.targets).targets, [0.1])
     rng = np.random.default_rng(37)
     middle = rng.normal(size=len(case.train))
     for half in (0.0, 0.1, 0.5):
@@ -275,10 +280,10 @@ def check_equality_is_not_enough():
         return np.zeros(len(errors), bool)
 
     for limit, claims in ((0.25, False), (np.nextafter(0.25, 0), True)):
-        limits = sweep._Limits(*np.full((3, 1, 1), limit))
+        limits = limits_module.Limits(*np.full((3, 1, 1), limit))
         with (
             mock.patch.object(sweep, "_ratio", same),
-            mock.patch.object(sweep, "_limits", return_value=limits),
+            mock.patch.object(sweep, "asked", return_value=limits),
             mock.patch.object(sweep.screen, "screenable", no_screen),
         ):
             assert bool(sweep.count_certified(proof, found, [0.1]).any()) is claims
@@ -292,9 +297,9 @@ def check_recounts():
         case = families.case(name)
         proof = prove(case.geometry())
         found = scored(proof, case.targets)
-        rows = sweep._ridge_rows(proof, [0.1])
-        limits = sweep._limits(proof, found.targets, [0.14], [0.1], rows)
-        (make,) = sweep._tiles(proof, rows)
+        rows = limits_module.ridge_rows(proof, [0.1])
+        limits = limits_module.asked(proof, found.targets, [0.14], [0.1], rows)
+        (make,) = tiles_module.every_tile(proof, rows)
         tile = make()
         targets = np.repeat(np.arange(3), len(case.train))
         columns = np.tile(np.arange(len(case.train)), 3)
@@ -324,11 +329,11 @@ def check_lengths():
     proof = prove(case.geometry())
     found = scored(proof, case.targets)
     whitener = oracles.fractions(proof.geometry.whitener)
-    rows = sweep._ridge_rows(proof, [0.1])
+    rows = limits_module.ridge_rows(proof, [0.1])
     kappa = Wasserstein2(0.1).kappa()
-    limits = sweep._limits(proof, found.targets, [kappa], [0.1], rows)
+    limits = limits_module.asked(proof, found.targets, [kappa], [0.1], rows)
     asked = ridge.pair_limits(proof, found.targets, rows, 0.1)
-    (make,) = sweep._tiles(proof, rows)
+    (make,) = tiles_module.every_tile(proof, rows)
     tile = make()
     better = 0
     for i, j in np.argwhere(np.isfinite(tile.distance)):
@@ -592,7 +597,7 @@ def test_every_pair_is_visited_once_across_tiles(size):
     train[-1] = train[1] * (1 + 2.0**-45)  # a near duplicate across tiles
     proof = prove(natural_geometry(train, 0.0))
     visits = np.zeros((size, size), np.int64)
-    for make in sweep._tiles(proof):
+    for make in tiles_module.every_tile(proof):
         tile = make()
         visits[tile.first, tile.second] += np.isfinite(tile.distance)
         np.add.at(visits, tuple(tile.close.T), 1)
