@@ -70,7 +70,7 @@ class Attribution:
             self.targets,
             Wasserstein2(eps),
             progress=progress,
-            kernel=kernels.for_work(n * (n - 1) // 2, m),
+            kernel=kernels.for_work(n, m, len(sections.RADII)),
         )
         return Certification(self, rankings)
 

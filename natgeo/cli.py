@@ -220,7 +220,7 @@ def certify(
     store, points = DiskStore(train), DiskStore(targets)
     geometry = natural_geometry(store, ridge)
     n, m = store.shape[0], points.shape[0]
-    kernel = kernels.for_work(n * (n - 1) // 2, m)
+    kernel = kernels.for_work(n, m, len(sections.RADII))
     rankings = certify_rankings(geometry, points, against, progress=True, kernel=kernel)
     if sample is None and kernel is not None:
         work = rankings.workload(sections.curve_radii(rankings))

@@ -19,12 +19,19 @@ _UNROLL = 8
 # Tiles are padded to these, so that there is one compiled program a sweep.
 _TARGETS, _ROWS, _COLUMNS = 8, 64, 256
 _RELATIVE = 2.0**-20  # h of `screen`
-_WORTH_COMPILING = 2**30  # pairs and targets
+_WORTH_COMPILING = 2**30  # comparisons, about a second in NumPy
 
 
-def for_work(pairs: int, targets: int) -> Callable | None:
-    """The XLA screen if there is enough to do, else None: NumPy needs no compiler."""
-    return xla if pairs * targets >= _WORTH_COMPILING else None
+def for_work(examples: int, targets: int, radii: int) -> Callable | None:
+    """The XLA screen if there is enough to do, else None: NumPy needs no compiler.
+
+    Args:
+        examples: training examples N, all pairs of which are counted.
+        targets: targets M.
+        radii: thresholds for each pair and target.
+    """
+    comparisons = examples * (examples - 1) // 2 * targets * radii
+    return xla if comparisons >= _WORTH_COMPILING else None
 
 
 def xla(left: np.ndarray, right: np.ndarray, level: Any) -> np.ndarray:

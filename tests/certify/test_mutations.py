@@ -428,6 +428,7 @@ SWEEP = [
     ),
 ]
 SWEEP += [
+    ("_compared", "ratio > limit)", "ratio >= 0)", test_screen.check_many_radii),
     (
         "_recount",
         "ratio > limits.limit[at]",

@@ -316,8 +316,8 @@ def test_the_peak_is_not_above_the_estimate():
 
 
 def test_little_work_is_not_compiled():
-    assert kernels.for_work(1000, 10) is None
-    assert kernels.for_work(10**9, 100) is kernels.xla
+    assert kernels.for_work(1000, 10, 25) is None
+    assert kernels.for_work(50_000, 100, 1) is kernels.xla
 
 
 @pytest.mark.parametrize("name", ["near ties", "one ulp", "duplicates", "random"])

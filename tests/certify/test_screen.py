@@ -161,6 +161,17 @@ def check_wide_intervals():
     np.testing.assert_array_equal(sweep.count_certified(proof, wide, kappas), exact)
 
 
+def check_many_radii():
+    for ridge in (0.0, 0.01):
+        proof, targets, radii = near_threshold(ridge=ridge)
+        many = [*radii, 0.0, 0.01, 0.1]
+        together = counts(proof, targets, many)
+        one_by_one = [counts(proof, targets, [eps]) for eps in many]
+        np.testing.assert_array_equal(together, np.concatenate(one_by_one, axis=1))
+        fused = counts(proof, targets, many, kernels.xla)
+        np.testing.assert_array_equal(together, fused)
+
+
 def check_reference_kernel():
     check_kernel(screen.in_numpy)
 
@@ -186,7 +197,7 @@ def near_threshold(n=600, k=4, ridge=0.0, seed=5):
     targets = np.float32(rng.normal(size=(6, k)))
     proof = prove(natural_geometry(train, ridge))
     c = oracles.cosines(train, targets[0], ridge)
-    radii = [float(Wasserstein2.radius(abs(c[0, j]))) for j in range(1, 6)]
+    radii = [float(Wasserstein2.radius(abs(c[0, j]))) for j in range(1, 5)]
     return proof, targets, radii
 
 
@@ -222,6 +233,10 @@ def test_counts_at_breaking_radii_do_not_depend_on_the_screen(kernel, ridge):
     exact = exact_counts(proof, targets, radii)
     np.testing.assert_array_equal(counts(proof, targets, radii, kernel), exact)
     assert exact.any()
+
+
+def test_many_radii_count_the_same_as_one_by_one():
+    check_many_radii()
 
 
 @pytest.mark.parametrize("name", sorted(families.FAMILIES))
