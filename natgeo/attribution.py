@@ -24,6 +24,7 @@ from natgeo.display import percent
 from natgeo.errors import ArgumentError, DataError
 from natgeo.features import batches, projectors, tasks
 from natgeo.features.featurize import featurize
+from natgeo.geometry import kernels
 from natgeo.geometry.ensemble import Ensemble, ensemble
 from natgeo.geometry.natural import NaturalGeometry, natural_geometry
 from natgeo.geometry.scores import scores
@@ -65,8 +66,13 @@ class Attribution:
 
     def certify(self, eps: float, *, progress: bool = False) -> Certification:
         """Certifies all rankings against the order-2 natural ball of radius eps."""
+        n, m = self.geometry.train.shape[0], self.targets.shape[0]
         rankings = certify_rankings(
-            self.geometry, self.targets, Wasserstein2(eps), progress=progress
+            self.geometry,
+            self.targets,
+            Wasserstein2(eps),
+            progress=progress,
+            kernel=kernels.for_work(n, m, len(sections.RADII)),
         )
         return Certification(self, rankings)
 

@@ -26,6 +26,7 @@ PROJECTORS = (
 )
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_PATIENCE_S = 10.0  # work that takes longer is announced
 
 
 def main() -> None:
@@ -227,6 +228,16 @@ def featurize(
 @click.option(
     "--top", type=int, default=10, show_default=True, help="Proponents shown."
 )
+@click.option(
+    "--sample",
+    type=click.IntRange(1),
+    metavar="PAIRS",
+    help="Estimate from so many random pairs, with an interval, instead of counting "
+    "all pairs. Ranks are left out.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of --sample."
+)
 @click.option("--result", type=_FILE, help="Write the result as JSON.")
 @click.option("--report", type=_FILE, help="Write the result as an HTML page.")
 @click.option("--out", type=_FOLDER, help="Write a certificate for `natgeo check`.")
@@ -240,6 +251,8 @@ def certify(
     eps: float,
     show: int,
     top: int,
+    sample: int | None,
+    seed: int,
     result: Path | None,
     report: Path | None,
     out: Path | None,
@@ -248,7 +261,7 @@ def certify(
     from natgeo import checks
     from natgeo.certify.rankings import certify_rankings
     from natgeo.certify.threats import THREATS
-    from natgeo.display import percent
+    from natgeo.geometry import kernels
     from natgeo.geometry.natural import natural_geometry
     from natgeo.geometry.scores import scores
     from natgeo.proof.certificate import refuse_used
@@ -264,33 +277,37 @@ def certify(
         refuse_used(out)
     store, points = DiskStore(train), DiskStore(targets)
     geometry = natural_geometry(store, ridge)
-    rankings = certify_rankings(geometry, points, against, progress=True)
+    n, m = store.shape[0], points.shape[0]
+    kernel = kernels.for_work(n, m, len(sections.RADII))
+    rankings = certify_rankings(geometry, points, against, progress=True, kernel=kernel)
+    if sample is None and kernel is not None:
+        work = rankings.workload(sections.curve_radii(rankings))
+        if work.seconds > _PATIENCE_S:
+            click.echo(f"{work}; --sample PAIRS estimates it.", err=True)
     scale = None if changed is None else _scale(rankings, DiskStore(changed))
+    curve = sections.curve_section(
+        rankings, sample=None if sample is None else (sample, seed)
+    )
+    summary, says = _certified_summary(rankings, sample, seed)
+    guarantee = sections.guarantee_section(rankings, scale)
+    guarantee["says"] += says
     all_scores = scores(geometry, points)
-    curve = sections.curve_section(rankings)
-    fraction = rankings.fraction  # known from the curve's pass over all pairs
     document = sections.document(
         "certify",
         "Certified attribution rankings",
-        summary=[
-            {
-                "label": f"Certified pairs at eps = {eps:g}",
-                "value": percent(fraction.mean()),
-                "note": f"of {rankings.pairs:,} pairs, mean of {len(fraction)} targets",
-            }
-        ],
-        guarantee=sections.guarantee_section(rankings, scale),
+        summary=[summary],
+        guarantee=guarantee,
         geometry=sections.geometry_section(rankings),
         curve=curve,
         targets=[
             sections.target_section(rankings, all_scores[target], target, top=top)
-            for target in range(min(show, len(fraction)))
+            for target in range(min(show, m) if sample is None else 0)
         ],
         provenance={"train": str(train), "targets": str(targets), **_origin(store)},
     )
     values, words = _finish(document, result, report)
     if out is not None:
-        shown = range(min(show, len(fraction)))
+        shown = range(min(show, m))
         issued = issue_certificate(
             out, rankings, all_scores, shown, top=top, provenance=_origin(store)
         )
@@ -518,6 +535,28 @@ def _what_is_safe(out: Path) -> str:
         f"{manifest.rows} examples are safe in {out}; run the same command with "
         f"--resume to go on"
     )
+
+
+def _certified_summary(
+    rankings: Any, sample: int | None, seed: int
+) -> tuple[dict[str, str], str]:
+    """The headline of the certified fraction, counted or estimated, and its words."""
+    from natgeo.certify.guarantee import estimate_in_words
+    from natgeo.display import percent
+
+    m, says = rankings.targets.shape[0], ""
+    of = f"of {rankings.pairs:,} pairs"
+    if sample is None:
+        fraction = rankings.fraction  # known from the curve's pass over all pairs
+    else:
+        found = rankings.estimate(sample, seed=seed)
+        fraction, says = found.fraction, " " + estimate_in_words(found)
+        of = f"estimated from {sample:,} {of}, seed {seed}"
+    return {
+        "label": f"Certified pairs at eps = {rankings.threat.eps:g}",
+        "value": percent(fraction.mean()),
+        "note": f"{of}, mean of {m} targets",
+    }, says
 
 
 def _origin(store: Any) -> dict[str, str]:

@@ -26,6 +26,7 @@ from natgeo.display import percent
 from natgeo.errors import UnfitEnvironmentError
 from natgeo.features import projectors, tasks
 from natgeo.features.featurize import featurize
+from natgeo.geometry import kernels
 from natgeo.geometry.natural import natural_geometry
 from natgeo.geometry.scores import scores
 from natgeo.labels.scan import scan_labels
@@ -128,7 +129,13 @@ def run(seed: int = 0, *, progress: bool = False) -> dict[str, Any]:
         progress=progress,
     )
     geometry = natural_geometry(train, ridge=0.0)
-    rankings = certify_rankings(geometry, targets, Wasserstein2(EPS), progress=progress)
+    rankings = certify_rankings(
+        geometry,
+        targets,
+        Wasserstein2(EPS),
+        progress=progress,
+        kernel=kernels.for_work(len(data.y), len(data.y_test), len(sections.RADII)),
+    )
     all_scores = scores(geometry, targets)
 
     loss = tasks.classification(apply, output="loss")

@@ -34,6 +34,7 @@ def test_quick_run_prints_checked_rows(module, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
     module.main()
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    rows = [row for row in rows if "error" in row]
     assert len(rows) == len(module.QUICK)
     for row in rows:
         assert row["error"] < 1e-5
@@ -48,6 +49,28 @@ def test_every_issued_certificate_is_proven_again(monkeypatch, capsys):
     row = json.loads(capsys.readouterr().out)
     assert row["issued"] == row["rechecked_exactly"] == 24
     assert (row["false"], row["status"]) == (0, "valid")
+
+
+def test_pairs_at_scale_are_checked_and_compared(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick", "--keep"])
+    monkeypatch.setattr(pairs, "RESULTS", tmp_path)
+    pairs.main()
+    kept = (tmp_path / "pairs.jsonl").read_text().splitlines()
+    exact, ridge = (json.loads(row) for row in kept)
+    assert kept == capsys.readouterr().out.splitlines()[:2]
+    assert exact["ridge"] == 0 < ridge["ridge"]
+    for row in (exact, ridge):
+        assert 0 < row["by_norms"] < row["fraction"] < 1
+        assert row["cpu_ratio"] > 0
+        assert 0 < row["peak_gib"] < 4
+    monkeypatch.setattr(pairs, "EPS", 0.02)
+    with pytest.raises(SystemExit, match="disagree"):
+        pairs._check(np.full(4, exact["fraction"]), *_features())
+
+
+def _features():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(500, 16)), rng.normal(size=(4, 16))
 
 
 @pytest.fixture

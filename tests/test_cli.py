@@ -185,6 +185,36 @@ def test_certify_agrees_with_the_api(here, monkeypatch, capsys):
     np.testing.assert_array_equal(curve["certified"], want)
 
 
+def test_certify_can_sample_pairs(here, monkeypatch, capsys):
+    import natgeo as ng
+
+    command = "certify train --targets targets --ridge .1 --sample 500 --seed 3 --json"
+    code, out, _ = run(monkeypatch, capsys, *command.split())
+    assert code == 0
+    document = json.loads(out)
+    geometry = ng.natural_geometry(ng.DiskStore("train"), ridge=0.1)
+    order = ng.certify_rankings(
+        geometry, ng.DiskStore("targets"), ng.threats.Wasserstein2(0.01)
+    )
+    curve = document["curve"]
+    want = order.estimate(500, seed=3, radii=curve["radii"]).fraction.mean(axis=0)
+    np.testing.assert_array_equal(curve["certified"], want)
+    assert "estimated from 500 pairs" in document["guarantee"]["says"]
+    assert "estimated from 500 of 780 pairs, seed 3" in document["summary"][0]["note"]
+    assert not document["targets"]
+
+
+def test_certify_announces_what_takes_long(here, monkeypatch, capsys):
+    from natgeo.geometry import kernels
+
+    monkeypatch.setattr(kernels, "_WORTH_COMPILING", 0)
+    monkeypatch.setattr(cli, "_PATIENCE_S", 0.0)
+    code, _, err = run(monkeypatch, capsys, *"certify train --targets targets".split())
+    assert code == 0
+    assert "780 pairs: about" in err
+    assert "--sample" in err
+
+
 def test_certify_text_explains_itself(here, monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, *"certify train --targets targets".split())
     assert code == 0
@@ -367,6 +397,7 @@ BAD = {
     "unknown verb": ("fly", 2, "No such command"),
     "unknown option": (f"{CERTIFY} --fast", 2, "--fast"),
     "no targets": ("certify train", 2, "--targets"),
+    "no sample": (f"{CERTIFY} --sample 0", 2, "--sample"),
     "eps is a word": (f"{CERTIFY} --eps wide", 2, "--eps"),
     "eps is negative": (
         f"{CERTIFY} --eps -1",

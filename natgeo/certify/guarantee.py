@@ -14,9 +14,11 @@ import numpy as np
 from natgeo.certify.distances import Change, Distance, typical
 from natgeo.certify.rankings import Rankings
 from natgeo.certify.rounding import Proof
+from natgeo.certify.sample import Estimate
 from natgeo.certify.threats import Wasserstein2
 from natgeo.certify.verdict import Verdict
 from natgeo.display import at_least, at_most, given
+from natgeo.errors import ArgumentError
 
 LIMITS = (
     "Nothing about retraining: the network, its features and the evaluated examples "
@@ -55,6 +57,25 @@ def rankings_in_words(rankings: Rankings) -> str:
         f"interval holds the rank and a certified top-k member stays in, all at once, "
         f"under {rankings.threat.describe()}. Feature map and evaluated points are "
         f"held fixed. Rounding is included (eta = {at_most(rankings.proof.eta)})."
+    )
+
+
+def estimate_in_words(estimate: Estimate) -> str:
+    """What a sampled fraction says, with its intervals and its seed."""
+    fraction, low, high = (
+        np.atleast_1d(part) for part in (estimate.fraction, estimate.low, estimate.high)
+    )
+    if fraction.ndim > 1:
+        raise ArgumentError(
+            "An estimate at several radii is put into words one by one."
+        )
+    widest = int(np.argmax(high - low))
+    return (
+        f"Certified fractions are estimated from {estimate.pairs:,} pairs drawn "
+        f"uniformly with replacement (seed {estimate.seed}), each decided exactly; for "
+        f"target {widest}, where it is widest, the {100 * estimate.level:g} % interval "
+        f"of Clopper and Pearson is {at_least(100 * low[widest])} to "
+        f"{at_most(100 * high[widest])} %."
     )
 
 

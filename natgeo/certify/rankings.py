@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 
 from natgeo import checks
-from natgeo.certify import attacks, ranges, sweep
+from natgeo.certify import attacks, ranges, sample, sweep, workload
+from natgeo.certify.pairs import count_pairs
 from natgeo.certify.rounding import Proof, prove
+from natgeo.certify.screen import Kernel, in_numpy
 from natgeo.certify.statements import Statement, pair, proponent
 from natgeo.certify.threats import Wasserstein2
 from natgeo.certify.verdict import Verdict, decide
 from natgeo.certify.witness import Counterexample, counterexample
+from natgeo.errors import ArgumentError
 from natgeo.geometry.natural import NaturalGeometry, as_target_store
 from natgeo.types import Store, Threat
 
-# Score intervals of this many targets are held at once: three float64 rows of N each.
+# Scores of this many targets are held at once: 32 bytes for each training example.
 _TARGETS_BYTES = 256 * 2**20
 
 
@@ -51,12 +54,14 @@ class Rankings:
         targets: the store of the M targets.
         threat: what may happen to the training distribution.
         progress: show a bar on standard error for what takes over a second.
+        kernel: what screens pairs in float32; no result depends on it.
     """
 
     geometry: NaturalGeometry
     targets: Store
     threat: Threat
     progress: bool = field(default=False)
+    kernel: Kernel = field(default=in_numpy)
 
     def __repr__(self) -> str:
         (n, k), m = self.geometry.train.shape, self.targets.shape[0]
@@ -81,7 +86,7 @@ class Rankings:
         only if its cosine lies within rounding of the threshold (about a millionth of
         it; more where Q is so ill-conditioned that the whitening errors dominate).
         """
-        return self._fractions([self.threat.kappa(self.proof)])[:, 0]
+        return self._fractions([self.threat])[:, 0]
 
     def curve(self, radii: Sequence[float]) -> np.ndarray:
         """The certified fraction at other order-2 radii, [M, len(radii)], in one pass.
@@ -89,7 +94,96 @@ class Rankings:
         Raises:
             ArgumentError: if a radius is negative, not finite or not a number.
         """
-        return self._fractions([Wasserstein2(radius).kappa() for radius in radii])
+        return self._fractions([Wasserstein2(radius) for radius in radii])
+
+    def counts(
+        self, radii: Sequence[float] | None = None, *, part: tuple[int, int] = (0, 1)
+    ) -> np.ndarray:
+        """Certified pairs, exact whole numbers, [M, len(radii)], or [M, 1] without.
+
+        Args:
+            radii: order-2 radii; None counts under the threat.
+            part: (p, P) counts the p-th of P parts of the pairs. The parts add up to
+                the whole, so that several processes or machines can share a sweep.
+
+        Raises:
+            ArgumentError: for a part that does not exist, a bad radius, or more memory
+                than there is.
+        """
+        parts = checks.count("part[1]", part[1])
+        which = checks.index("part[0]", part[0], parts)
+        threats = self._threats(radii)
+        return self._count(threats, (which, parts))
+
+    @cached_property
+    def fraction_by_norms(self) -> np.ndarray:
+        """Share of all pairs that scores and natural norms alone certify, [M].
+
+        A proven lower bound of `fraction` in a few milliseconds for each target.
+        """
+        kappas = [self.threat.kappa(self.proof)]
+        found = [
+            sweep.certified_by_norms(self.proof, self._scored(group), kappas)
+            for group in self._groups()
+        ]
+        return np.concatenate(found)[:, 0] / max(self.pairs, 1)
+
+    def estimate(
+        self,
+        pairs: int,
+        *,
+        seed: int = 0,
+        level: float = 0.95,
+        radii: Sequence[float] | None = None,
+    ) -> sample.Estimate:
+        """The certified fraction from a uniform sample of pairs, each decided exactly.
+
+        For training sets whose pairs are too many. Each sampled pair gets the test of
+        its single verdict; only the share of them is estimated.
+
+        Args:
+            pairs: how many pairs to draw, with replacement.
+            seed: of the sample, recorded in the result.
+            level: of the Clopper-Pearson interval of each fraction.
+            radii: other order-2 radii, for arrays [M, len(radii)]; None for the threat
+                and arrays [M].
+
+        Raises:
+            ArgumentError: for a bad number, or fewer than two training examples.
+        """
+        pairs = checks.count("pairs", pairs)
+        seed = checks.count("seed", seed, low=0)
+        if not 0 < checks.nonnegative("level", level) < 1:
+            raise ArgumentError(f"level={level!r} must lie between 0 and 1.")
+        n, k = self.geometry.train.shape
+        if n < 2:
+            raise ArgumentError("one training example has no pairs to sample.")
+        workload.require_memory(
+            workload.rows_bytes(n, k, copies=self._copies), "The proof of the geometry"
+        )
+        threats = self._threats(radii)
+        drawn = sample.draw_pairs(n, pairs, seed)
+        rows = self.targets.rows(np.arange(self.targets.shape[0]))
+        targets = self.proof.whiten(np.asarray(rows, np.float64))
+        counts = count_pairs(self.proof, targets, *self._asked(threats), drawn)
+        return sample.estimate(
+            counts[:, 0] if radii is None else counts, pairs, seed, level
+        )
+
+    def workload(self, radii: Sequence[float] | None = None) -> workload.Workload:
+        """Time and memory of `fraction`, or of the curve at `radii`, before it starts.
+
+        Times one tile of pairs, which takes a fraction of a second.
+        """
+        threats = self._threats(radii)
+        self._require_memory()
+        groups = self._groups()
+        scored = self._scored(groups[0])
+        seconds = sweep.seconds_per_sweep(
+            self.proof, scored, *self._asked(threats), self.kernel
+        )
+        share = self.targets.shape[0] / len(groups[0])
+        return workload.Workload(self.pairs, seconds * share, self._bytes)
 
     def statement(self, *, target: int, above: int, below: int) -> Statement:
         """The statement that `above` outranks `below` for `target`."""
@@ -179,41 +273,79 @@ class Rankings:
         index = checks.index("target", target, self.targets.shape[0])
         if index not in self._counts:
             scored = self._scored(np.array([index]))
+            kappas, radii = self._asked([self.threat])
             self._counts[index] = sweep.count_above_and_below(
                 self.proof,
                 scored,
-                self.threat.kappa(self.proof),
+                kappas[0],
+                radii[0],
                 progress=self.progress,
             )
         return self._counts[index]
 
     @cached_property
-    def _known(self) -> dict[float, np.ndarray]:
-        return {}  # kappa -> certified fraction of each target, [M]
+    def _known(self) -> dict[Threat, np.ndarray]:
+        return {}  # threat -> certified fraction of each target, [M]
 
     @cached_property
     def _counts(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         return {}
 
-    def _fractions(self, kappas: list[float]) -> np.ndarray:
-        missing = [kappa for kappa in kappas if kappa not in self._known]
+    def _threats(self, radii: Sequence[float] | None) -> list[Threat]:
+        return [self.threat] if radii is None else [Wasserstein2(r) for r in radii]
+
+    def _fractions(self, threats: Sequence[Threat]) -> np.ndarray:
+        missing = [threat for threat in threats if threat not in self._known]
         if missing:
-            m, n = self.targets.shape[0], self.geometry.train.shape[0]
-            size = max(1, _TARGETS_BYTES // (24 * n))
-            counts = [
-                sweep.count_certified(
-                    self.proof,
-                    self._scored(np.arange(start, min(start + size, m))),
-                    missing,
-                    progress=self.progress,
-                )
-                for start in range(0, m, size)
-            ]
-            found = np.concatenate(counts) / max(self.pairs, 1)
+            found = self._count(missing) / max(self.pairs, 1)
             self._known.update(zip(missing, found.T, strict=True))
-        columns = [self._known[kappa] for kappa in kappas]
+        columns = [self._known[threat] for threat in threats]
         empty = np.zeros((self.targets.shape[0], 0))
         return np.stack(columns, axis=1) if columns else empty
+
+    def _count(
+        self, threats: Sequence[Threat], part: tuple[int, int] = (0, 1)
+    ) -> np.ndarray:
+        self._require_memory()
+        counts = [
+            sweep.count_certified(
+                self.proof,
+                self._scored(group),
+                *self._asked(threats),
+                part=part,
+                kernel=self.kernel,
+                progress=self.progress,
+            )
+            for group in self._groups()
+        ]
+        return np.concatenate(counts)
+
+    def _asked(
+        self, threats: Sequence[Threat]
+    ) -> tuple[list[float], list[float | None]]:
+        """Kappa of each threat, and its radius if it is of order 2."""
+        radii = [t.eps if isinstance(t, Wasserstein2) else None for t in threats]
+        return [threat.kappa(self.proof) for threat in threats], radii
+
+    def _groups(self) -> list[np.ndarray]:
+        """Targets whose scores are held together."""
+        m, n = self.targets.shape[0], self.geometry.train.shape[0]
+        size = max(1, _TARGETS_BYTES // (32 * n))
+        return [np.arange(i, min(i + size, m)) for i in range(0, m, size)]
+
+    @property
+    def _copies(self) -> int:
+        """How many float64 arrays of all training rows the proof and a sweep hold."""
+        weighted = self.geometry.train.column("weights") is not None
+        return 1 + weighted + (self.geometry.ridge > 0)
+
+    @property
+    def _bytes(self) -> int:
+        n, k = self.geometry.train.shape
+        return workload.sweep_bytes(n, k, len(self._groups()[0]), copies=self._copies)
+
+    def _require_memory(self) -> None:
+        workload.require_memory(self._bytes, "A sweep over all pairs")
 
     def _scored(self, indices: np.ndarray) -> sweep.Scored:
         rows = np.asarray(self.targets.rows(indices), np.float64)
@@ -227,6 +359,7 @@ def certify_rankings(
     threat: Threat,
     *,
     progress: bool = False,
+    kernel: Kernel | None = None,
 ) -> Rankings:
     """Certified rankings of the training examples for each target.
 
@@ -236,8 +369,16 @@ def certify_rankings(
         threat: what may happen to the training distribution, for instance
             `threats.Wasserstein2(0.01)`.
         progress: show a bar on standard error for what takes over a second.
+        kernel: what screens pairs in float32, NumPy unless given;
+            `natgeo.geometry.kernels.xla` is faster. No result depends on it.
 
     Raises:
         DataError: if the targets are unusable or belong to another run.
     """
-    return Rankings(geometry, as_target_store(geometry, targets), threat, progress)
+    return Rankings(
+        geometry,
+        as_target_store(geometry, targets),
+        threat,
+        progress,
+        in_numpy if kernel is None else kernel,
+    )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from natgeo import checks
-from natgeo.certify import sweep
+from natgeo.certify.pairs import proven_orders
 from natgeo.certify.rankings import Rankings
 from natgeo.certify.statements import Statement
 from natgeo.certify.threats import Add, Delete, Replace, Wasserstein1, Wasserstein2
@@ -126,9 +126,8 @@ def certified_pairs(
     chosen = np.concatenate(candidates)[:most]
     rows = np.asarray(rankings.targets.rows(np.array([target])), np.float64)
     proof = rankings.proof
-    scored = sweep.score_intervals(proof, rows)
     kappa = rankings.threat.kappa(proof) * (1 + _SPARE) + 8 * proof.eta
-    order = sweep.proven_orders(proof, scored, chosen, kappa)[0]
+    order = proven_orders(proof, proof.whiten(rows), chosen, kappa)[0]
     kept, order = chosen[order != 0], order[order != 0]
     kept[order < 0] = kept[order < 0][:, ::-1]
     named = np.full((len(kept), 1), target)

@@ -118,13 +118,34 @@ def _distance(name: str, found: Distance) -> dict[str, Any]:
     }
 
 
-def curve_section(rankings: Rankings, radii: Sequence[float] = RADII) -> dict[str, Any]:
-    """Certified fraction over radii, with the first-order bounds at matched radii."""
-    geometry, targets = rankings.geometry, rankings.targets
+def curve_radii(rankings: Rankings, radii: Sequence[float] = RADII) -> Sequence[float]:
+    """The radii of the curve: those asked for, and that of the threat."""
     if isinstance(rankings.threat, Wasserstein2) and rankings.threat.eps < 1:
-        radii = sorted({*radii, rankings.threat.eps})
+        return sorted({*radii, rankings.threat.eps})
+    return radii
+
+
+def curve_section(
+    rankings: Rankings,
+    radii: Sequence[float] = RADII,
+    *,
+    sample: tuple[int, int] | None = None,
+) -> dict[str, Any]:
+    """Certified fraction over radii, with the first-order bounds at matched radii.
+
+    Args:
+        rankings: the certificates.
+        radii: order-2 radii; that of the threat is added.
+        sample: how many pairs to estimate the certified fraction from, and the seed.
+    """
+    geometry, targets = rankings.geometry, rankings.targets
+    radii = curve_radii(rankings, radii)
     matched = sensitivity.matched_radius(geometry)
-    certified = rankings.curve(radii).mean(axis=0)
+    if sample is None:
+        certified = rankings.curve(radii).mean(axis=0)
+    else:
+        found = rankings.estimate(sample[0], seed=sample[1], radii=radii)
+        certified = found.fraction.mean(axis=0)
     natural = sensitivity.natural(geometry, targets).separated(radii).mean(axis=0)
     euclidean, flat = None, None
     if np.isfinite(matched):

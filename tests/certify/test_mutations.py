@@ -23,19 +23,24 @@ from natgeo.certify import (
     disc,
     ensemble,
     environment,
+    limits,
     moving,
+    pairs,
     ranges,
     ridge,
     rounding,
+    screen,
     spectral,
     statements,
     sweep,
     threats,
+    tiles,
     verdict,
     witness,
 )
+from natgeo.certify.pairs import proven_orders
 from natgeo.errors import UnfitEnvironmentError
-from natgeo.geometry import covariance
+from natgeo.geometry import covariance, kernels
 from tests import families, oracles
 from tests.certify import (
     test_bounds,
@@ -46,6 +51,7 @@ from tests.certify import (
     test_ranges,
     test_ridge,
     test_rounding,
+    test_screen,
     test_statements,
     test_sweep,
     test_threats,
@@ -119,14 +125,15 @@ def orders():
     for case in some_cases():
         exact = oracles.Exact(case.train, case.ridge, case.weights)
         rankings, n = case.rankings(eps=0.2), len(case.train)
-        pairs = np.array([(i, j) for i in range(n) for j in range(n) if i != j])
+        every = np.array([(i, j) for i in range(n) for j in range(n) if i != j])
         proof, kappa = rankings.proof, rankings.threat.kappa()
-        scored = sweep.score_intervals(proof, np.float64(case.targets))
-        found = sweep.proven_orders(proof, scored, pairs, kappa)
+        found = proven_orders(
+            proof, proof.whiten(np.float64(case.targets)), every, kappa
+        )
         for target, signs in zip(case.targets, found, strict=True):
             truth = oracles.certified_pairs(exact.pairs(target), 0.2)
-            assert {tuple(p) for p in pairs[signs > 0].tolist()} <= truth
-            assert {tuple(p[::-1]) for p in pairs[signs < 0].tolist()} <= truth
+            assert {tuple(p) for p in every[signs > 0].tolist()} <= truth
+            assert {tuple(p[::-1]) for p in every[signs < 0].tolist()} <= truth
             assert (signs > 0).sum() >= 0.9 * len(truth)
 
 
@@ -438,73 +445,217 @@ SWEEP = [
     ("score_intervals", "scores - room", "scores", scores),
     ("score_intervals", "scores + room", "scores", scores),
     (
-        "_products",
-        "upward(gamma(left.rows.shape[1]) * left.norms + left.errors)",
-        "left.errors",
-        test_sweep.check_products,
-    ),
-    ("_tiles", "rows.rows) + room", "rows.rows)", distances),
-    (
-        "_tiles",
-        "gram_room + 2",
-        "2",
-        test_sweep.check_distances_cover_the_rounding_of_the_gram_matrix,
-    ),
-    (
-        "_tiles",
-        "2 * delta * rows.norms**2",
-        "0",
-        test_sweep.check_distances_cover_the_errors_of_their_rows,
-    ),
-    (
-        "_tiles",
-        "2 * (1 + 1 / delta) * rows.errors**2",
-        "0",
-        test_sweep.check_distances_cover_the_errors_of_their_rows,
-    ),
-    ("_tiles", "rows = proof.weighted", "rows = proof.train", sweep_census),
-    ("_limits", "(1 + 2.0**-39)", "(1 - 2.0**-39)", test_sweep.check_limits),
-    (
-        "_ratio",
-        "low[tile.first, None] - high[tile.second]",
-        "high[tile.first, None] - low[tile.second]",
+        "_gaps",
+        "low - upper",
+        "high - lower",
         test_sweep.check_ratio,
     ),
     (
-        "_ratio",
-        "low[tile.second] - high[tile.first, None]",
-        "low[tile.first, None] - high[tile.second]",
+        "_gaps",
+        "lower - high",
+        "low - upper",
         test_sweep.check_ratio,
     ),
-    ("_close_pairs", "* [1, -1]", "* [-1, 1]", sweep_census),
-    ("_close_pairs", "np.abs(products) - room", "np.abs(products)", close_pairs),
     (
-        "_close_pairs",
-        "upward(difference.true_norms**2)",
-        "0.999 * difference.norms**2",
-        close_pairs,
-    ),
-    (
-        "count_certified",
-        "ratio > limit)",
-        "ratio >= limit)",
+        "_screened",
+        "ratio > limits.limit[at]",
+        "ratio >= limits.limit[at]",
         test_sweep.check_equality_is_not_enough,
     ),
     (
         "count_above_and_below",
-        "high) > limit",
-        "high) >= limit",
+        "(0, 0)) > limit)",
+        "(0, 0)) >= limit)",
         test_sweep.check_equality_is_not_enough,
     ),
     ("count_above_and_below", "> high[found", "< high[found", sweep_census),
-    ("proven_orders", "distance > limits", "distance > 0 * limits", orders),
-    ("proven_orders", "np.sign(gaps) *", "", orders),
     (
         "count_above_and_below",
         "gaps[0][proven] > 0",
         "gaps[0][proven] < 0",
         sweep_census,
     ),
+]
+SWEEP += [
+    ("_compared", "ratio > limit)", "ratio >= 0)", test_screen.check_many_radii),
+    (
+        "_recount",
+        "ratio > limits.limit[at]",
+        "ratio >= limits.limit[at]",
+        test_sweep.check_recounts,
+    ),
+    (
+        "_recount",
+        "columns + tile.second",
+        "0 * columns + tile.second",
+        test_sweep.check_recounts,
+    ),
+    (
+        "_settled",
+        "sure != possible",
+        "sure < 0",
+        test_screen.check_counts_at_breaking_radii,
+    ),
+    (
+        "_settled",
+        "counts[row, column] = exact",
+        "pass",
+        test_screen.check_counts_at_breaking_radii,
+    ),
+    (
+        "_screened",
+        "some & (np",
+        "some | (np",
+        test_screen.check_counts_of_uneven_targets,
+    ),
+    (
+        "_screened",
+        "limits, place, fit, middle",
+        "limits, place, fit, 0.999 * middle",
+        test_screen.check_counts_at_breaking_radii,
+    ),
+    (
+        "_level",
+        "screen.rooms(errors[fit])",
+        "screen.rooms(0 * errors[fit])",
+        test_screen.check_wide_intervals,
+    ),
+    (
+        "certified_by_norms",
+        "scored.low[target] - reach",
+        "scored.low[target]",
+        test_sweep.check_norms_alone,
+    ),
+    (
+        "certified_by_norms",
+        "scored.high[target] + reach",
+        "scored.high[target] - reach",
+        test_sweep.check_norms_alone,
+    ),
+]
+LIMITS = [
+    (
+        "Limits.lengths",
+        "np.fmin(distance, self",
+        "0.999 * np.fmin(distance, self",
+        test_sweep.check_lengths,
+    ),
+    ("Limits.lengths", " + self.share[at] * moved", "", test_sweep.check_lengths),
+    ("Limits.lengths", "self.slope[at] * distance + ", "", test_sweep.check_lengths),
+    ("asked", "(1 + 2.0**-39)", "(1 - 2.0**-39)", test_sweep.check_limits),
+]
+TILES = [
+    ("every_tile", "squares + room", "squares", distances),
+    (
+        "_squares_and_room",
+        "gram_room + 2",
+        "2",
+        test_sweep.check_distances_cover_the_rounding_of_the_gram_matrix,
+    ),
+    (
+        "_squares_and_room",
+        "2 * delta * rows.norms**2",
+        "0",
+        test_sweep.check_distances_cover_the_errors_of_their_rows,
+    ),
+    (
+        "_squares_and_room",
+        "2 * (1 + 1 / delta) * rows.errors**2",
+        "0",
+        test_sweep.check_distances_cover_the_errors_of_their_rows,
+    ),
+    (
+        "every_tile",
+        "fixed_squares - fixed_room",
+        "fixed_squares + 1e-7 * fixed_squares",
+        test_sweep.check_lengths,
+    ),
+    ("every_tile", "rows = proof.weighted", "rows = proof.train", sweep_census),
+]
+PAIRS = [
+    ("proven_orders", "distance > limit", "distance > 0 * limit", orders),
+    ("proven_orders", "np.sign(gaps) *", "", orders),
+    (
+        "products",
+        "upward(gamma(left.rows.shape[1]) * left.norms + left.errors)",
+        "left.errors",
+        test_sweep.check_products,
+    ),
+    ("decided", "* [1, -1]", "* [-1, 1]", sweep_census),
+    ("decided", "np.abs(found) - room", "np.abs(found)", close_pairs),
+    (
+        "decided",
+        "upward(difference.true_norms**2)",
+        "0.999 * difference.norms**2",
+        close_pairs,
+    ),
+]
+SCREEN = [
+    ("_edges", "roots + room", "roots", test_screen.check_reference_kernel),
+    (
+        "_edges",
+        "above *= np.float32(1 + _RELATIVE)",
+        "pass",
+        test_screen.check_reference_kernel,
+    ),
+    (
+        "_edges",
+        "roots *= np.float32(1 - _RELATIVE)",
+        "pass",
+        test_screen.check_reference_kernel,
+    ),
+    ("_edges", "roots -= room", "pass", test_screen.check_reference_kernel),
+    (
+        "in_numpy",
+        "np.max(level.rooms)",
+        "np.min(level.rooms)",
+        test_screen.check_reference_kernel,
+    ),
+    ("in_numpy", "bound += level.second", "pass", test_screen.check_reference_kernel),
+    (
+        "in_numpy",
+        "range(0, rows, 255)",
+        "range(0, rows, 600)",
+        test_screen.check_tall_tiles,
+    ),
+    ("rooms", "errors + _ABSOLUTE", "errors", test_screen.check_rooms),
+    (
+        "rooms",
+        "np.nextafter(np.float32(errors + _ABSOLUTE), np.float32(np.inf))",
+        "np.float32(errors)",
+        test_screen.check_rooms,
+    ),
+    (
+        "scaled",
+        "np.maximum(np.abs(wide - ends[0]), np.abs(wide - ends[1]))",
+        "np.abs(wide - ends[0])",
+        test_screen.check_scaled,
+    ),
+    (
+        "scaled",
+        "upward(error + 2.0**-50 * np.abs(wide))",
+        "0 * error",
+        test_screen.check_scaled,
+    ),
+    ("Scaled.error", "(rows, columns)", "(rows,)", test_screen.check_scaled),
+]
+KERNELS = [
+    ("_ridge_rows", "jnp.float32(1 - _RELATIVE)", "1", test_screen.check_xla_kernel),
+    ("_ridge_rows", "jnp.float32(1 + _RELATIVE)", "1", test_screen.check_xla_kernel),
+    ("_ridge_rows", " - rooms, 0)", ", 0)", test_screen.check_xla_kernel),
+    ("_ridge_rows", " - rooms, 0)", " - rooms, -9)", test_screen.check_xla_kernel),
+    ("_ridge_rows", " + rooms", "", test_screen.check_xla_kernel),
+    (
+        "_ridge_rows",
+        "slopes * bound + second",
+        "slopes * bound",
+        test_screen.check_xla_kernel,
+    ),
+    ("_edges", "roots + room", "roots", test_screen.check_xla_kernel),
+    ("_edges", "jnp.float32(1 + _RELATIVE)", "1", test_screen.check_xla_kernel),
+    ("_edges", "jnp.float32(1 - _RELATIVE)", "1", test_screen.check_xla_kernel),
+    ("_edges", " - room", "", test_screen.check_xla_kernel),
+    ("_count", "rooms.max()", "rooms.min()", test_screen.check_xla_kernel),
 ]
 RIDGE = [
     (
@@ -706,6 +857,10 @@ MUTATIONS = [
         (verdict, VERDICT),
         (threats, THREATS),
         (sweep, SWEEP),
+        (limits, LIMITS),
+        (tiles, TILES),
+        (pairs, PAIRS),
+        (screen, SCREEN),
         (ridge, RIDGE),
         (witness, WITNESS),
         (disc, DISC),
@@ -723,6 +878,16 @@ MUTATIONS = [
 
 # Error terms that are zero can also fail the products' own check: unfit, no verdict.
 NOTICED = (AssertionError, UnfitEnvironmentError)
+
+
+@pytest.mark.parametrize("entry", KERNELS, ids=lambda entry: entry[1])
+def test_a_mutated_kernel_is_noticed(entry, monkeypatch):
+    Mutation(kernels, *entry).apply(monkeypatch)
+    # Without the programs that were compiled from the honest code, or from another.
+    kernels._count.clear_cache()
+    with pytest.raises(AssertionError):
+        entry[-1]()
+    kernels._count.clear_cache()
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)

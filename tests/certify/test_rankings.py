@@ -63,16 +63,37 @@ def test_everything_equals_brute_force(n, k, ridge, weighted):
         np.testing.assert_array_equal(fraction, curve[:, place])
         for t, target in enumerate(case.targets):
             order = oracles.certified_pairs(exact.pairs(target), eps)
+            ranks = rankings.ranks(t)
+            if ridge:  # the bound under a ridge adds some, the sweep by a little less
+                least = order | ridge_pairs(exact, target, 1.15 * eps)
+                most = order | ridge_pairs(exact, target, eps)
+                assert len(least) <= round(fraction[t] * rankings.pairs) <= len(most)
+                wide, narrow = (oracles.rank_bounds(some, n) for some in (least, most))
+                assert (wide[:, 0] <= ranks[:, 0]).all()
+                assert (ranks[:, 0] <= narrow[:, 0]).all()
+                assert (narrow[:, 1] <= ranks[:, 1]).all()
+                assert (ranks[:, 1] <= wide[:, 1]).all()
+                if least != most:
+                    continue
+                order = most
             assert round(fraction[t] * rankings.pairs) == len(order)
-            np.testing.assert_array_equal(
-                rankings.ranks(t), oracles.rank_bounds(order, n)
-            )
+            np.testing.assert_array_equal(ranks, oracles.rank_bounds(order, n))
             for size in {1, 2, n // 2, n - 1, n, n + 3} - {0}:
                 got = rankings.top_k(t, size)
                 inside, outside, rest = oracles.top_k(order, n, size)
                 assert got.inside.tolist() == inside
                 assert got.outside.tolist() == outside
                 assert got.undecided.tolist() == rest
+
+
+def ridge_pairs(exact, target, eps):
+    """(winner, loser) of every pair that the bound under a ridge proves."""
+    return {
+        (pair.first, pair.second) if pair.sign > 0 else (pair.second, pair.first)
+        for pair in exact.pairs(target)
+        if pair.sign
+        and oracles.holds_with_ridge(eps, pair.square, exact.share(target, pair))
+    }
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -10,7 +10,10 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from natgeo.certify import sweep
+from natgeo.certify import limits as limits_module
+from natgeo.certify import pairs as pairs_module
+from natgeo.certify import ridge, sweep
+from natgeo.certify import tiles as tiles_module
 from natgeo.certify.bounds import row_norms
 from natgeo.certify.rounding import NaturalRows, prove
 from natgeo.certify.threats import Wasserstein2
@@ -33,8 +36,8 @@ def swept_pairs(proof, found, kappa):
     seen = []
     honest = sweep._sweep
 
-    def record(*args):
-        for winners, losers in honest(*args):
+    def record(*args, **options):
+        for winners, losers in honest(*args, **options):
             seen.extend(zip(winners.tolist(), losers.tolist(), strict=True))
             yield winners, losers
 
@@ -125,7 +128,7 @@ def check_distances(case, *, tight):
     whitener = oracles.fractions(proof.geometry.whitener)
     n = len(case.train)
     seen = []
-    for make in sweep._tiles(proof):
+    for make in tiles_module.every_tile(proof):
         tile = make()
         seen += [tuple(int(x) for x in pair) for pair in tile.close]
         for a, b in np.argwhere(np.isfinite(tile.distance)):
@@ -146,7 +149,7 @@ def check_close_pairs(case):
     whitener = oracles.fractions(proof.geometry.whitener)
     found = scored(proof, case.targets)
     pairs = np.array(list(itertools.combinations(range(len(case.train)), 2)))
-    for chunk, gaps, distance in sweep._close_pairs(proof, found, pairs):
+    for chunk, gaps, distance, _ in pairs_module.decided(proof, found.targets, pairs):
         for p, (i, j) in enumerate(chunk):
             d = oracles.product(whitener, exact_difference(case, i, j))
             assert Fraction(float(distance[p])) >= oracles.dot(d, d)
@@ -164,7 +167,7 @@ def check_products():
     for k in (1, 3, 20):
         rows = rng.normal(size=(12, k))
         exact_rows = NaturalRows(rows, row_norms(rows), np.zeros(12))
-        products, room = sweep._products(exact_rows.take(slice(4)), exact_rows)
+        products, room = pairs_module.products(exact_rows.take(slice(4)), exact_rows)
         for t, i in itertools.product(range(4), range(12)):
             exact = oracles.dot(oracles.fractions(rows[t]), oracles.fractions(rows[i]))
             off = abs(Fraction(float(products[t, i])) - exact)
@@ -196,7 +199,7 @@ def check_distances_cover_the_errors_of_their_rows():
                 )
             )
         )
-        for make in sweep._tiles(dataclasses.replace(proof, weighted=both)):
+        for make in tiles_module.every_tile(dataclasses.replace(proof, weighted=both)):
             tile = make()
             for i, j in np.argwhere(np.isfinite(tile.distance)):
                 apart = np.linalg.norm(both.rows[i] - both.rows[j])
@@ -216,7 +219,9 @@ def check_distances_cover_the_rounding_of_the_gram_matrix():
         exact_rows = NaturalRows(rows, row_norms(rows), np.zeros(12))
         whole = oracles.as_integers(rows)[0]
         scale = oracles.as_integers(rows)[1] ** 2
-        for make in sweep._tiles(dataclasses.replace(proof, weighted=exact_rows)):
+        for make in tiles_module.every_tile(
+            dataclasses.replace(proof, weighted=exact_rows)
+        ):
             tile = make()
             for i, j in np.argwhere(np.isfinite(tile.distance)):
                 square = sum(
@@ -233,7 +238,7 @@ def check_limits():
         proof = prove(case.geometry())
         found = scored(proof, case.targets)
         kappas = [0.0, 1e-3, 0.3, 0.9]
-        limits = sweep._limits(proof, found, kappas)
+        limits = limits_module.asked(proof, found.targets, kappas).limit
         for t, place in itertools.product(range(len(case.targets)), range(4)):
             size = Fraction(float(found.targets.true_norms[t]))
             least = (size * Fraction(proof.needed_cosine(kappas[place]))) ** 2
@@ -246,13 +251,14 @@ def check_ratio():
     """Wide intervals: the gap that counts is the one between them."""
     case = families.case("random")
     proof = prove(case.geometry())
-    (make,) = sweep._tiles(proof)
+    (make,) = tiles_module.every_tile(proof)
     tile = make()
+    limits = limits_module.asked(proof, scored(proof, case.targets).targets, [0.1])
     rng = np.random.default_rng(37)
     middle = rng.normal(size=len(case.train))
     for half in (0.0, 0.1, 0.5):
         low, high = middle - half, middle + half
-        ratio = sweep._ratio(tile, low, high)
+        ratio = sweep._ratio(tile, low, high, limits, (0, 0))
         for i, j in itertools.combinations(range(len(middle)), 2):
             gap = max(abs(middle[i] - middle[j]) - 2 * half, 0.0)
             assert ratio[i, j] == pytest.approx(
@@ -267,17 +273,108 @@ def check_equality_is_not_enough():
     proof = prove(case.geometry())
     found = scored(proof, case.targets[:1])
 
-    def same(tile, low, high):
+    def same(tile, *_):
         return np.where(np.isfinite(tile.distance), 0.25, 0.0)
 
+    def no_screen(errors):
+        return np.zeros(len(errors), bool)
+
     for limit, claims in ((0.25, False), (np.nextafter(0.25, 0), True)):
+        limits = limits_module.Limits(*np.full((3, 1, 1), limit))
         with (
             mock.patch.object(sweep, "_ratio", same),
-            mock.patch.object(sweep, "_limits", return_value=np.full((1, 1), limit)),
+            mock.patch.object(sweep, "asked", return_value=limits),
+            mock.patch.object(sweep.screen, "screenable", no_screen),
         ):
             assert bool(sweep.count_certified(proof, found, [0.1]).any()) is claims
             above, _ = sweep.count_above_and_below(proof, found, 0.1)
             assert bool(above.any()) is claims
+
+
+def check_recounts():
+    """A column counted again in float64 is the column of the ratios; ties lose."""
+    for name in ("random", "random with ridge"):
+        case = families.case(name)
+        proof = prove(case.geometry())
+        found = scored(proof, case.targets)
+        rows = limits_module.ridge_rows(proof, [0.1])
+        limits = limits_module.asked(proof, found.targets, [0.14], [0.1], rows)
+        (make,) = tiles_module.every_tile(proof, rows)
+        tile = make()
+        targets = np.repeat(np.arange(3), len(case.train))
+        columns = np.tile(np.arange(len(case.train)), 3)
+        ratios = np.stack(
+            [
+                sweep._ratio(tile, found.low[t], found.high[t], limits, (t, 0))
+                for t in range(3)
+            ]
+        )
+        for limit in (limits.limit, np.full((3, 1), np.median(ratios[ratios > 0]))):
+            some = dataclasses.replace(limits, limit=limit)
+            got = sweep._recount(tile, found, some, 0, targets, columns)
+            want = (ratios > limit[:, :, None]).sum(axis=1).ravel()
+            np.testing.assert_array_equal(got, want)
+            assert want.any()
+        # Exactly at its own ratio a pair is not certified.
+        for t, i, j in np.argwhere(ratios > 0):
+            own = dataclasses.replace(limits, limit=np.full((3, 1), ratios[t, i, j]))
+            one = np.array([t]), np.array([j])
+            above = np.count_nonzero(ratios[t, :, j] > ratios[t, i, j])
+            assert sweep._recount(tile, found, own, 0, *one)[0] == above
+
+
+def check_lengths():
+    """min(D2, slope D2 + share DA2) >= what the bound under a ridge asks, exactly."""
+    case = families.case("random with ridge")
+    proof = prove(case.geometry())
+    found = scored(proof, case.targets)
+    whitener = oracles.fractions(proof.geometry.whitener)
+    rows = limits_module.ridge_rows(proof, [0.1])
+    kappa = Wasserstein2(0.1).kappa()
+    limits = limits_module.asked(proof, found.targets, [kappa], [0.1], rows)
+    asked = ridge.pair_limits(proof, found.targets, rows, 0.1)
+    (make,) = tiles_module.every_tile(proof, rows)
+    tile = make()
+    better = 0
+    for i, j in np.argwhere(np.isfinite(tile.distance)):
+        d = oracles.product(whitener, exact_difference(case, i, j))
+        z = oracles.product(list(zip(*whitener, strict=True)), d)
+        whole = oracles.dot(d, d)
+        moved = whole - Fraction(case.ridge) * oracles.dot(z, z)
+        assert Fraction(float(tile.moved[i, j])) >= moved
+        assert float(tile.moved[i, j]) <= float(moved) * (1 + 1e-6) + 1e-6 * float(
+            whole
+        )
+        for t in range(3):
+            size = Fraction(float(found.targets.true_norms[t])) ** 2
+            tighter = Fraction(float(asked.alpha[t])) * whole + (
+                Fraction(asked.beta) * moved
+            )
+            plain = Fraction(proof.needed_cosine(kappa)) ** 2 * whole
+            length = limits.lengths(tile.distance, tile.moved, (t, 0))[i, j]
+            got = Fraction(float(length)) * Fraction(float(limits.limit[t, 0]))
+            assert got >= size * min(tighter, plain)
+            assert float(got) <= float(size * min(tighter, plain)) * (1 + 1e-5)
+            better += tighter < plain
+    assert better > 10
+
+
+def check_norms_alone():
+    """What norms prove is proven: no more than the sweep, and some of it."""
+    for name in ("random", "random with ridge", "mixed scales", "near ties"):
+        case = families.case(name, weighted=True)
+        proof = prove(case.geometry())
+        found = scored(proof, case.targets)
+        kappas = [Wasserstein2(eps).kappa() for eps in (0.0, 0.1)]
+        got = sweep.certified_by_norms(proof, found, kappas)
+        assert (got <= sweep.count_certified(proof, found, kappas)).all()
+        norms = proof.weighted.true_norms
+        for t, place in np.ndindex(*got.shape):
+            score = (found.low[t] + found.high[t]) / 2
+            size = found.targets.true_norms[t]
+            needed = size * kappas[place] * (norms[:, None] + norms)
+            plain = np.count_nonzero(np.abs(score[:, None] - score) > needed) // 2
+            assert plain - 2 <= got[t, place] <= plain
 
 
 def check_wrong_whiteners():
@@ -355,6 +452,18 @@ def test_limits_are_never_below_the_exact_threshold():
 
 def test_ratios_use_the_gap_between_the_intervals():
     check_ratio()
+
+
+def test_recounts_equal_the_ratios():
+    check_recounts()
+
+
+def test_lengths_are_never_below_what_is_asked():
+    check_lengths()
+
+
+def test_norms_alone_prove_no_more_than_the_sweep():
+    check_norms_alone()
 
 
 def test_equality_is_not_enough():
@@ -488,7 +597,7 @@ def test_every_pair_is_visited_once_across_tiles(size):
     train[-1] = train[1] * (1 + 2.0**-45)  # a near duplicate across tiles
     proof = prove(natural_geometry(train, 0.0))
     visits = np.zeros((size, size), np.int64)
-    for make in sweep._tiles(proof):
+    for make in tiles_module.every_tile(proof):
         tile = make()
         visits[tile.first, tile.second] += np.isfinite(tile.distance)
         np.add.at(visits, tuple(tile.close.T), 1)
