@@ -107,7 +107,7 @@ def demo(out: Path, seed: int) -> tuple:
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of the projector."
 )
-@click.option("--batch-size", type=int, default=64, show_default=True)
+@click.option("--batch-size", type=int, help="Examples a step; default: by its memory.")
 @click.option(
     "--shard-rows",
     type=int,
@@ -150,7 +150,7 @@ def featurize(
     only: str | None,
     dim: int,
     seed: int,
-    batch_size: int,
+    batch_size: int | None,
     shard_rows: int | None,
     resume: bool,
     share: str | None,

@@ -6,6 +6,7 @@ compiled step sees the same shape, and rows are independent.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -56,6 +57,28 @@ def fixed_batches(data: Any, size: int) -> Iterator[tuple[Any, int]]:
     valid = _rows(pending, number)
     if valid:
         yield jax.tree.map(lambda leaf: _pad(leaf, size), pending), valid
+
+
+def peek(data: Any, rows: int) -> tuple[Any, Any]:
+    """The first examples, at most `rows`, and the data with them still in front.
+
+    None instead of examples if there are none.
+
+    Raises:
+        DataError: if they are not usable as examples.
+    """
+    if _is_arrays(data):
+        batch = _converted(data, np.asarray, 0)
+        some = _rows(batch, 0) > 0
+        return (jax.tree.map(lambda leaf: leaf[:rows], batch) if some else None), data
+    stream, passed = iter(as_batches(data)), []
+    for number, given in enumerate(stream):
+        passed.append(given)
+        batch = _converted(given, _copied, number)
+        if _rows(batch, number):
+            head = jax.tree.map(lambda leaf: leaf[:rows], batch)
+            return head, itertools.chain(passed, stream)
+    return None, passed
 
 
 def total_rows(data: Any) -> int | None:

@@ -13,6 +13,7 @@ from natgeo.errors import ArgumentError
 from natgeo.types import Array
 
 AXIS = "data"
+_CACHED = 20 * 2**20
 
 
 def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
@@ -21,6 +22,19 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     if not devices:
         raise ArgumentError("devices is empty: leave it out to use all local ones.")
     return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def temporary_memory(devices: Any) -> int:
+    """Bytes of temporary memory that a step may take on each device.
+
+    On a CPU what stays in its cache, found by measurement; elsewhere an eighth of the
+    memory of the device, because two steps are under way at a time.
+    """
+    device = next(iter(devices))
+    stated = None if device.platform == "cpu" else device.memory_stats()
+    if not stated or "bytes_limit" not in stated:
+        return _CACHED
+    return int(stated["bytes_limit"]) // 8
 
 
 def data_parallel(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 
 from natgeo import checks
 from natgeo.errors import ArgumentError, DataError, StoreError
-from natgeo.features import batches, estimate, gradients, processes
+from natgeo.features import batches, estimate, gradients, plan, processes
 from natgeo.features.ahead import Ahead
 from natgeo.features.devices import data_mesh, data_parallel
 from natgeo.features.tasks import Task, as_task
@@ -30,6 +31,8 @@ from natgeo.store.memory import MemoryStore
 from natgeo.store.writer import DiskWriter
 from natgeo.types import Params, Projector
 
+_HEAD = 64  # examples that task and model are asked about before the run
+
 
 def featurize(
     task: Task | Callable,
@@ -40,7 +43,7 @@ def featurize(
     store: str | os.PathLike | None = None,
     resume: bool = False,
     shard_rows: int | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     prefetch: int = 2,
     share: tuple[int, int] | None = None,
@@ -67,6 +70,8 @@ def featurize(
             batch; what is lost when a run is stopped is at most one shard. Default:
             8192, or as many as 64 MiB hold.
         batch_size: examples per compiled step; rounded up to a multiple of the devices.
+            Default: as many as keep a step's temporary memory within the cache of a
+            CPU, or an eighth of an accelerator (see `plan`); a resumed run keeps its.
         devices: devices to share each batch over; default: all local ones.
         prefetch: batches made ready in a thread of their own while the devices compute;
             0 for data that must be read in the calling thread.
@@ -99,11 +104,11 @@ def featurize(
     gradients.check_params(params)
     gradients.split_params(params, task.only)  # refuses a choice that matches nothing
     mesh = data_mesh(devices)
-    size = checks.count("batch_size", batch_size)
-    size = -(-size // mesh.size) * mesh.size
+    if batch_size is not None:
+        batch_size = checks.count("batch_size", batch_size)
     footprint = estimate.footprint(task, params, projector)
     shard_rows = footprint.shard_rows if shard_rows is None else shard_rows
-    shard_rows = -(-checks.count("shard_rows", shard_rows) // size) * size
+    shard_rows = checks.count("shard_rows", shard_rows)
     prefetch = checks.count("prefetch", prefetch, low=0)
     if store is None and (resume or share is not None):
         argument = "resume=True" if resume else f"share={share!r}"
@@ -111,9 +116,16 @@ def featurize(
     mine = processes.share(share, store)
     total = batches.total_rows(data)
     footprint.check(total, store, mine)
-    metadata = _metadata(task, params, projector, size, mesh)
     step = _compiled_step(task, projector, mesh)
-    params = jax.tree.map(jax.numpy.asarray, params)
+    given, params = params, jax.tree.map(jax.numpy.asarray, params)
+    head, data = batches.peek(data, _HEAD)
+    validate = _validated(task, params, head)
+    size = batch_size or (plan.begun_with(store, mine) if resume else None)
+    if size is None:
+        size = _planned(step, params, head, mesh, total, visible=progress)
+    size = -(-size // mesh.size) * mesh.size
+    shard_rows = -(-shard_rows // size) * size
+    metadata = _metadata(task, given, projector, size, mesh)
     walk = Walk(data, size, shard_rows, share=mine, hashed=store is not None)
     with (
         _Collector(metadata, total)
@@ -122,7 +134,7 @@ def featurize(
             store, metadata, shard_rows=shard_rows, resume=resume, share=mine
         )
     ) as writer:
-        run = _Run(task, params, step, walk, writer, progress)
+        run = _Run(task, params, step, walk, writer, validate, progress)
         with Ahead(iter(walk), prefetch) as pieces:
             run.write(
                 pieces, mine.rows_of(total, shard_rows) if mine and total else total
@@ -145,8 +157,10 @@ class _Run:
         step: Callable,
         walk: Walk,
         writer: _Collector | DiskWriter,
+        validate: Callable[[Any, int], None] | None,
         progress: bool,
     ):
+        self._validate = validate
         self._task, self._params, self._walk = task, params, walk
         self._compute = functools.partial(step, params)
         self._writer, self._visible = writer, progress
@@ -173,17 +187,46 @@ class _Run:
         return writer.close(walk.rows, walk.inputs)
 
     def _checked(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
-        """The pieces, after their task and their model have agreed to each."""
-        task, params, started, validate = self._task, self._params, False, None
+        """The pieces, after their task has agreed to each."""
         for piece in pieces:
-            if not started and task.validator:
-                validate = task.validator(params, piece.batch)
-            if validate is not None:
-                validate(piece.batch, piece.first)
-            if not started:
-                gradients.check_output(task, params, piece.batch)
-            started = True
+            if self._validate is not None:
+                self._validate(piece.batch, piece.first)
             yield piece
+
+
+def _validated(
+    task: Task, params: Params, head: Any
+) -> Callable[[Any, int], None] | None:
+    """Has the task and the model agree to the first examples.
+
+    Returns:
+        What must agree to every batch and the index of its first example, if anything.
+    """
+    if head is None:
+        return None  # reading the data will say that there are none
+    validate = task.validator(params, head) if task.validator else None
+    if validate is not None:
+        validate(head, 0)
+    gradients.check_output(task, params, head)
+    return validate
+
+
+def _planned(
+    step: Callable,
+    params: Params,
+    head: Any,
+    mesh: Any,
+    total: int | None,
+    *,
+    visible: bool,
+) -> int:
+    """A batch size that suits model and devices, said on standard error."""
+    if head is None:
+        return mesh.size
+    chosen = plan.choose(step, params, head, list(mesh.devices.flat), total)
+    if visible:
+        print(chosen.describe(), file=sys.stderr)
+    return chosen.batch_size
 
 
 def _one_ahead(
