@@ -48,14 +48,19 @@ class Board:
     wrong_order: int = 0
     too_far: int = 0
 
-    def judge(self, pair: oracles.Pair, sign: int, radius: float) -> None:
-        """Counts one claim: that the pair has this order up to this radius."""
+    def judge(
+        self, pair: oracles.Pair, sign: int, radius: float, proven: Callable
+    ) -> None:
+        """Counts one claim: that the pair has this order up to this radius.
+
+        `proven(pair, radius)` says in exact rationals whether that is a theorem.
+        """
         if not radius > 0:
             return
         self.claims += 1
         if sign != pair.sign:
             self.wrong_order += 1
-        elif not oracles.holds_at(radius, pair.square):
+        elif not proven(pair, radius):
             self.too_far += 1
 
 
@@ -71,8 +76,8 @@ def main() -> None:
         ties += sum(not pair.sign for found in truth for pair in found)
         rankings = case.rankings()
         _judge_plain(boards, case, truth)
-        _judge_ours(boards["natgeo"], rankings, truth)
-        for place, count in enumerate(_sweep(rankings, truth)):
+        _judge_ours(boards["natgeo"], case, rankings, exact, truth)
+        for place, count in enumerate(_sweep(case, rankings, exact)):
             swept[place] += count
     row = report(
         "soundness",
@@ -127,24 +132,40 @@ def _judge_plain(boards: dict[str, Board], case: families.Case, truth: list) -> 
             for pair in pairs:
                 c = float(found[pair.first, pair.second])
                 radius = oracles.radius(min(abs(c), 1.0)) if math.isfinite(c) else 0.0
-                boards[name].judge(pair, 1 if c > 0 else -1, radius)
+                boards[name].judge(pair, 1 if c > 0 else -1, radius, _closed_form)
 
 
-def _judge_ours(board: Board, rankings: Rankings, truth: list) -> None:
+def _judge_ours(
+    board: Board,
+    case: families.Case,
+    rankings: Rankings,
+    exact: oracles.Exact,
+    truth: list,
+) -> None:
     """Both directions of every pair by natgeo's single verdicts."""
     for t, pairs in enumerate(truth):
+
+        def proven(pair: oracles.Pair, radius: float, t: int = t) -> bool:
+            return exact.proves(case.targets[t], pair, radius)
+
         for pair in pairs:
             i, j = pair.first, pair.second
             for above, below, sign in ((i, j, 1), (j, i, -1)):
                 radius = rankings.radius(target=t, above=above, below=below)
-                board.judge(pair, sign, radius)
+                board.judge(pair, sign, radius, proven)
 
 
-def _sweep(rankings: Rankings, truth: list) -> tuple[int, int]:
+def _closed_form(pair: oracles.Pair, radius: float) -> bool:
+    return oracles.holds_at(radius, pair.square)
+
+
+def _sweep(
+    case: families.Case, rankings: Rankings, exact: oracles.Exact
+) -> tuple[int, int]:
     """Certified by the sweep at `RADII`, and how many more than hold exactly."""
-    counts = np.rint(rankings.curve(RADII) * rankings.pairs).astype(int)
+    counts = rankings.counts(RADII)
     holding = np.array(
-        [[len(oracles.certified_pairs(pairs, eps)) for eps in RADII] for pairs in truth]
+        [[len(exact.certified(t, eps)) for eps in RADII] for t in case.targets]
     )
     return int(counts.sum()), int(np.maximum(counts - holding, 0).sum())
 

@@ -380,6 +380,22 @@ class Exact:
         difference = [a - b for a, b in zip(*rows, strict=True)]
         return self.moment_share(as_integers(target)[0]) + self.moment_share(difference)
 
+    def proves(self, target, pair: Pair, eps: float) -> bool:
+        """Whether the closed form or, with a ridge, the bound under it holds at eps."""
+        if holds_at(eps, pair.square):
+            return True
+        return self.ridge > 0 and holds_with_ridge(
+            eps, pair.square, self.share(target, pair)
+        )
+
+    def certified(self, target, eps: float) -> set[tuple[int, int]]:
+        """(winner, loser) of every pair that is proven at eps."""
+        return {
+            (p.first, p.second) if p.sign > 0 else (p.second, p.first)
+            for p in self.pairs(target)
+            if p.sign and self.proves(target, p, eps)
+        }
+
     def pairs(self, target) -> list[Pair]:
         """Every unordered pair, i < j, for a raw target."""
         t, _ = as_integers(target)

@@ -18,7 +18,7 @@ from natgeo.geometry.natural import NaturalGeometry
 from natgeo.store.memory import MemoryStore
 from tests import families, oracles
 from tests.certify.test_sweep import scored, swept_pairs
-from tests.certify.test_verdict import Census, judge
+from tests.certify.test_verdict import Census, exact_share, judge
 from tests.certify.test_witness import TIGHT, proven_pairs
 
 # Ways to make a factor R from the true root of Q^-1; `size` is how wrong it is.
@@ -83,14 +83,16 @@ def check(seed, power, spread, kind, size, weighted) -> Census:
             return census  # not even a guess of a factor
         rankings = certify_rankings(geometry, targets, Wasserstein2(0.0))
         proof = rankings.proof
-        truth = oracles.Exact(train, ridge, weights).pairs(targets[0])
+        exact = oracles.Exact(train, ridge, weights)
+        truth = exact.pairs(targets[0])
         for pair in truth:
             critical = oracles.breaking_radius(pair.square)
             i, j = pair.first, pair.second
+            share = exact_share(exact, targets[0], pair)
             for above, below, direction in ((i, j, 1), (j, i, -1)):
                 statement = rankings.statement(target=0, above=above, below=below)
                 found = decide(proof, statement, Wasserstein2(critical))
-                judge(census, kind, pair, direction, found, critical)
+                judge(census, kind, pair, direction, found, critical, share)
                 census.claims += found.cosine > 0
                 assert proof.holds or found.cosine == 0
         swept = scored(proof, targets)
