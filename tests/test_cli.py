@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from natgeo import cli
+from natgeo.commands import certify as certify_verbs
 from natgeo.store.writer import DiskWriter
 from tests import oracles
 
@@ -208,7 +209,7 @@ def test_certify_announces_what_takes_long(here, monkeypatch, capsys):
     from natgeo.geometry import kernels
 
     monkeypatch.setattr(kernels, "_WORTH_COMPILING", 0)
-    monkeypatch.setattr(cli, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(certify_verbs, "_PATIENCE_S", 0.0)
     code, _, err = run(monkeypatch, capsys, *"certify train --targets targets".split())
     assert code == 0
     assert "780 pairs: about" in err
