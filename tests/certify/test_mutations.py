@@ -20,6 +20,7 @@ import pytest
 
 from natgeo.certify import (
     bounds,
+    data_threats,
     disc,
     ensemble,
     environment,
@@ -869,7 +870,7 @@ MUTATIONS = [
         (threats, EUCLIDEAN),
         (spectral, SPECTRAL),
         (ensemble, ENSEMBLE),
-        (threats, SPREADS),
+        (data_threats, SPREADS),
         (covariance, GEOMETRY),
     )
     for entry in entries

@@ -10,6 +10,7 @@ import pytest
 
 import natgeo as ng
 from natgeo.certify import ranges, statements
+from natgeo.certify.data_threats import between
 from natgeo.certify.rounding import NaturalRows, prove
 from natgeo.certify.threats import (
     Add,
@@ -17,7 +18,6 @@ from natgeo.certify.threats import (
     Replace,
     Wasserstein1,
     Wasserstein2,
-    between,
 )
 from natgeo.errors import ArgumentError
 from tests import attacks, families, oracles
