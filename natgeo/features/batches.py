@@ -6,7 +6,6 @@ compiled step sees the same shape, and rows are independent.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -53,7 +52,7 @@ def fixed_batches(data: Any, size: int) -> Iterator[tuple[Any, int]]:
             yield jax.tree.map(lambda leaf: leaf[:size], pending), size
             pending = jax.tree.map(lambda leaf: leaf[size:], pending)
     if not seen:
-        raise DataError("There are no examples: the iterable of batches is empty.")
+        raise _nothing()
     valid = _rows(pending, number)
     if valid:
         yield jax.tree.map(lambda leaf: _pad(leaf, size), pending), valid
@@ -62,23 +61,24 @@ def fixed_batches(data: Any, size: int) -> Iterator[tuple[Any, int]]:
 def peek(data: Any, rows: int) -> tuple[Any, Any]:
     """The first examples, at most `rows`, and the data with them still in front.
 
-    None instead of examples if there are none.
-
     Raises:
-        DataError: if they are not usable as examples.
+        DataError: if they are not usable as examples, or there are none.
     """
     if _is_arrays(data):
         batch = _converted(data, np.asarray, 0)
-        some = _rows(batch, 0) > 0
-        return (jax.tree.map(lambda leaf: leaf[:rows], batch) if some else None), data
+        if not _rows(batch, 0):
+            raise _nothing()
+        return jax.tree.map(lambda leaf: leaf[:rows], batch), data
     stream, passed = iter(as_batches(data)), []
     for number, given in enumerate(stream):
-        passed.append(given)
+        # The copy is kept, because what was given may be filled again.
         batch = _converted(given, _copied, number)
+        passed.append(batch)
         if _rows(batch, number):
-            head = jax.tree.map(lambda leaf: leaf[:rows], batch)
-            return head, itertools.chain(passed, stream)
-    return None, passed
+            # A view would keep the whole batch in memory.
+            head = jax.tree.map(lambda leaf: leaf[:rows].copy(), batch)
+            return head, _in_front(passed, stream)
+    raise _nothing()
 
 
 def total_rows(data: Any) -> int | None:
@@ -88,6 +88,17 @@ def total_rows(data: Any) -> int | None:
         if leaves and hasattr(leaves[0], "shape") and leaves[0].shape:
             return int(leaves[0].shape[0])
     return None
+
+
+def _in_front(passed: list[Any], stream: Iterator[Any]) -> Iterator[Any]:
+    """What was passed and then the rest; each batch is let go when it is handed out."""
+    while passed:
+        yield passed.pop(0)
+    yield from stream
+
+
+def _nothing() -> DataError:
+    return DataError("There are no examples: the data are empty.")
 
 
 def _is_arrays(data: Any) -> bool:

@@ -202,8 +202,6 @@ def _validated(
     Returns:
         What must agree to every batch and the index of its first example, if anything.
     """
-    if head is None:
-        return None  # reading the data will say that there are none
     validate = task.validator(params, head) if task.validator else None
     if validate is not None:
         validate(head, 0)
@@ -221,8 +219,6 @@ def _planned(
     visible: bool,
 ) -> int:
     """A batch size that suits model and devices, said on standard error."""
-    if head is None:
-        return mesh.size
     chosen = plan.choose(step, params, head, list(mesh.devices.flat), total)
     if visible:
         print(chosen.describe(), file=sys.stderr)

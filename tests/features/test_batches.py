@@ -1,11 +1,13 @@
 """Batches of one fixed, padded size, however the caller cut the data."""
 
+import weakref
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from natgeo.errors import DataError
-from natgeo.features.batches import fixed_batches, total_rows
+from natgeo.features.batches import fixed_batches, peek, total_rows
 
 X = np.arange(30, dtype=np.float32).reshape(10, 3)
 Y = np.arange(10)
@@ -104,3 +106,58 @@ def test_what_is_not_a_batch_is_refused(data, words):
 def test_batches_of_different_structure_are_refused():
     with pytest.raises(DataError, match=r"(?i)batch"):
         list(fixed_batches([(X, Y), X], 64))
+
+
+def filled_again():
+    """One dict and one buffer, filled again and again; the first batch is empty."""
+    batch = {"x": X[:0]}
+    yield batch
+    buffer = np.zeros((2, 3), np.float32)
+    for start in range(0, 10, 2):
+        buffer[:] = X[start : start + 2]
+        batch["x"] = buffer
+        yield batch
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"x": X},
+        [{"x": X[:4]}, {"x": X[4:]}],
+        iter([{"x": X[:0]}, {"x": X[:0]}, {"x": X[:1]}, {"x": X[1:]}]),
+        ({"x": X[i : i + 1]} for i in range(10)),
+        filled_again(),
+    ],
+    ids=["arrays", "list", "empty first", "generator", "filled again"],
+)
+def test_a_look_at_the_first_examples_loses_none(data):
+    head, data = peek(data, 3)
+    assert 0 < len(head["x"]) <= 3
+    np.testing.assert_array_equal(head["x"], X[: len(head["x"])])
+    made = list(fixed_batches(data, 4))
+    rows = np.concatenate([batch["x"][:valid] for batch, valid in made])
+    np.testing.assert_array_equal(rows, X)
+
+
+def test_a_look_reads_one_batch_and_keeps_none():
+    pulled, alive = [], []
+
+    def stream():
+        for start in range(0, 10, 2):
+            batch = X[start : start + 2].copy()
+            pulled.append(start)
+            yield batch
+
+    head, data = peek(stream(), 1)
+    assert (len(head), pulled) == (1, [0])
+    first = next(data)
+    alive.append(weakref.ref(first))
+    del first
+    next(data)
+    assert alive[0]() is None
+
+
+@pytest.mark.parametrize("data", [[], X[:0], iter(()), iter([X[:0], X[:0]])])
+def test_a_look_at_nothing_is_refused(data):
+    with pytest.raises(DataError, match="no examples"):
+        peek(data, 3)
