@@ -44,6 +44,7 @@ def featurize(
     resume: bool = False,
     shard_rows: int | None = None,
     batch_size: int | None = None,
+    form: bool = False,
     devices: Sequence[Any] | None = None,
     prefetch: int = 2,
     share: tuple[int, int] | None = None,
@@ -72,6 +73,8 @@ def featurize(
         batch_size: examples per compiled step; rounded up to a multiple of the devices.
             Default: as many as keep a step's temporary memory within the cache of a
             CPU, or an eighth of an accelerator (see `plan`); a resumed run keeps its.
+        form: form every gradient before it is projected, also where its structure would
+            make that needless; the features agree up to rounding.
         devices: devices to share each batch over; default: all local ones.
         prefetch: batches made ready in a thread of their own while the devices compute;
             0 for data that must be read in the calling thread.
@@ -116,7 +119,7 @@ def featurize(
     mine = processes.share(share, store)
     total = batches.total_rows(data)
     footprint.check(total, store, mine)
-    step = _compiled_step(task, projector, mesh)
+    step = _compiled_step(task, projector, mesh, bool(form))
     given, params = params, jax.tree.map(jax.numpy.asarray, params)
     head, data = batches.peek(data, _HEAD)
     validate = _validated(task, params, head)
@@ -126,6 +129,8 @@ def featurize(
     size = -(-size // mesh.size) * mesh.size
     shard_rows = -(-shard_rows // size) * size
     metadata = _metadata(task, given, projector, size, mesh)
+    if form:
+        metadata["form"] = True
     walk = Walk(data, size, shard_rows, share=mine, hashed=store is not None)
     with (
         _Collector(metadata, total)
@@ -324,9 +329,9 @@ def _check_same_model(writer: DiskWriter, now: np.ndarray) -> None:
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled_step(task: Task, projector: Projector, mesh: Any) -> Callable:
+def _compiled_step(task: Task, projector: Projector, mesh: Any, form: bool) -> Callable:
     """One compilation for all data sets that share a task, projector and devices."""
-    return data_parallel(gradients.feature_step(task, projector), mesh)
+    return data_parallel(gradients.feature_step(task, projector, form=form), mesh)
 
 
 class _Collector:

@@ -136,13 +136,18 @@ def test_an_interrupt_reaches_a_consumer_that_waits():
 
     main = threading.main_thread().ident
     timer = threading.Timer(0.1, lambda: signal.pthread_kill(main, signal.SIGINT))
+
+    def wait():
+        with Ahead(source(), 1) as items:
+            try:
+                timer.start()
+                next(items)
+            finally:
+                gate.set()
+
     # Wherever it comes, it is inside: it must never reach the test runner.
-    with pytest.raises(KeyboardInterrupt), Ahead(source(), 1) as items:
-        try:
-            timer.start()
-            next(items)
-        finally:
-            gate.set()
+    with pytest.raises(KeyboardInterrupt):
+        wait()
 
 
 def test_the_thread_sees_the_settings_of_its_maker():

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natgeo.features import taps
+import natgeo as ng
+from natgeo.features import gradients, taps
 from natgeo.features.gradients import feature_step
 from natgeo.features.projectors import CountSketch, Kronecker
 from natgeo.features.tasks import Task
@@ -273,3 +274,17 @@ def test_parameters_cast_to_integers_are_not(rng):
     params, x = {"w": weights(rng, 6, 4)}, weights(rng, 3, 6)
     assert not taps.find_uses(output, params, x[0]).leaves
     both_routes_agree(output, params, x)
+
+
+def test_the_route_can_be_chosen(rng, monkeypatch):
+    """With `form` no structure is looked for, and the record says so."""
+    output, shape, kernel = convolution("same")
+    task = Task("same", output)
+    params, data = {"k": weights(rng, *kernel)}, weights(rng, 5, *shape)
+    usual = ng.featurize(task, params, data, CountSketch(16))
+    monkeypatch.setattr(gradients, "find_uses", None)  # fails if it is called
+    formed = ng.featurize(task, params, data, CountSketch(16), form=True)
+    scale = np.abs(np.asarray(usual)).max()
+    np.testing.assert_allclose(np.asarray(formed), usual, atol=1e-5 * scale)
+    assert formed.metadata["form"] is True
+    assert "form" not in usual.metadata
