@@ -11,6 +11,7 @@ from natgeo import console
 from natgeo.commands.options import FOLDER
 from natgeo.errors import ArgumentError
 
+# By name, because importing the projectors imports JAX; a test compares the two lists.
 PROJECTORS = (
     "countsketch",
     "sparse",

@@ -1,7 +1,7 @@
 """The host loop: batches -> one jitted step -> a store.
 
 A run that writes to disk can be stopped at any instant and continued with
-`resume=True`; what may differ between the two runs is decided here, by `_metadata`.
+`resume=True`; what may differ between the two runs is decided here, by `sameness`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ import jax
 import numpy as np
 
 from natgeo import checks
-from natgeo.errors import ArgumentError, DataError, StoreError
-from natgeo.features import batches, estimate, gradients, plan, processes
+from natgeo.errors import ArgumentError, DataError
+from natgeo.features import batches, estimate, gradients, plan, processes, sameness
 from natgeo.features.ahead import Ahead
+from natgeo.features.collector import Collector
 from natgeo.features.devices import data_mesh, data_parallel
 from natgeo.features.tasks import Task, as_task
 from natgeo.features.walk import Piece, Walk
@@ -128,12 +128,12 @@ def featurize(
         size = _planned(step, params, head, mesh, total, visible=progress)
     size = -(-size // mesh.size) * mesh.size
     shard_rows = -(-shard_rows // size) * size
-    metadata = _metadata(task, given, projector, size, mesh)
+    metadata = sameness.metadata(task, given, projector, size, mesh)
     if form:
         metadata["form"] = True
     walk = Walk(data, size, shard_rows, share=mine, hashed=store is not None)
     with (
-        _Collector(metadata, total)
+        Collector(metadata, total)
         if store is None
         else DiskWriter(
             store, metadata, shard_rows=shard_rows, resume=resume, share=mine
@@ -161,7 +161,7 @@ class _Run:
         params: Params,
         step: Callable,
         walk: Walk,
-        writer: _Collector | DiskWriter,
+        writer: Collector | DiskWriter,
         validate: Callable[[Any, int], None] | None,
         progress: bool,
     ):
@@ -174,7 +174,7 @@ class _Run:
         writer, done = self._writer, 0
         if isinstance(writer, DiskWriter) and writer.stored:
             done = writer.stored
-            _recognize(writer, pieces, self._compute, visible=self._visible)
+            sameness.recognize(writer, pieces, self._compute, visible=self._visible)
         with Progress("featurizing", total, visible=self._visible, done=done) as bar:
             for piece, made in _one_ahead(self._compute, self._checked(pieces)):
                 _check_finite(self._task, self._params, piece, made)
@@ -183,7 +183,7 @@ class _Run:
 
     def close(self) -> MemoryStore | DiskStore:
         writer, walk = self._writer, self._walk
-        if isinstance(writer, _Collector):
+        if isinstance(writer, Collector):
             return writer.close()
         if walk.head is not None and not writer.begun:  # a part without examples
             made = jax.eval_shape(self._compute, walk.head)
@@ -254,134 +254,10 @@ def _on_host(piece: Piece, made: dict[str, Any]) -> tuple[Piece, dict[str, np.nd
     return piece, {name: np.asarray(made[name])[: piece.valid] for name in made}
 
 
-def _metadata(
-    task: Task, params: Params, projector: Projector, size: int, mesh: Any
-) -> dict[str, Any]:
-    """Everything that changes a number but the data and the code of the model."""
-    kinds = {f"{device.platform} {device.device_kind}" for device in mesh.devices.flat}
-    return {
-        "task": task.name,
-        "params": gradients.params_digest(params),
-        "only": task.only,
-        "projector": dict(projector.describe()),
-        "columns": ["outputs"] + ["weights"] * (task.weight is not None),
-        "batch_size": size,
-        "devices": {"number": mesh.size, "kind": ", ".join(sorted(kinds))},
-        "precision": {
-            "x64": bool(jax.config.read("jax_enable_x64")),
-            "matmul": str(jax.config.jax_default_matmul_precision),  # type: ignore[attr-defined]
-        },
-        "versions": {
-            "jax": jax.__version__,
-            "jaxlib": version("jaxlib"),
-            "natgeo": version("natgeo"),
-            "numpy": np.__version__,
-        },
-    }
-
-
-def _recognize(
-    writer: DiskWriter,
-    pieces: Iterator[Piece],
-    compute: Callable[[Any], dict[str, Any]],
-    *,
-    visible: bool,
-) -> None:
-    """Passes over the examples that are already stored.
-
-    Raises:
-        StoreError: if the data, or what the model computes from them, has changed.
-    """
-    done, end, stored, first = 0, 0, writer.stored, None
-    with Progress("checking stored examples", stored, visible=visible) as bar:
-        while done < stored:
-            piece = next(pieces, None)
-            if piece is None:
-                raise StoreError(
-                    f"The data end at example {end}, but {writer.path} already holds "
-                    f"{stored} examples. Give the data that it was begun with."
-                )
-            writer.recognize(piece.valid, piece.inputs)
-            first = piece.batch if first is None else first
-            done, end = done + piece.valid, piece.first + piece.valid
-            bar.advance(piece.valid)
-    if writer.complete and next(pieces, None) is not None:
-        raise StoreError(
-            f"The data go on after example {end - 1}, but {writer.path} is complete "
-            f"with {stored} examples. Name another folder for the longer data."
-        )
-    _check_same_model(writer, np.asarray(compute(first)["features"]))
-
-
-def _check_same_model(writer: DiskWriter, now: np.ndarray) -> None:
-    """Computes the first stored batch again: a key cannot hold the code of a model."""
-    then = writer.head(len(now)).astype(np.float64)
-    now = now[: len(then)].astype(np.float64)
-    # Not bit for bit: some devices add in no fixed order. NaN is not the same.
-    same = then.shape == now.shape and bool(
-        np.abs(then - now).max() <= 1e-3 * np.abs(then).max()
-    )
-    if not same:
-        raise StoreError(
-            f"The first examples of {writer.path} now give other features: the code of "
-            f"the model or of the task has changed. Restore it, or name another folder."
-        )
-
-
 @functools.lru_cache(maxsize=16)
 def _compiled_step(task: Task, projector: Projector, mesh: Any, form: bool) -> Callable:
     """One compilation for all data sets that share a task, projector and devices."""
     return data_parallel(gradients.feature_step(task, projector, form=form), mesh)
-
-
-class _Collector:
-    """A writer with the face of `DiskWriter` that keeps everything in memory.
-
-    Args:
-        metadata: as for a writer.
-        total: number of examples, so that they go straight to their place; None
-            collects blocks, and holds everything twice for a moment at the end.
-    """
-
-    def __init__(self, metadata: dict[str, Any], total: int | None):
-        self._metadata, self._total = metadata, total
-        self._parts: list[dict[str, np.ndarray]] = []
-        self._rows = 0
-
-    def __enter__(self) -> _Collector:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._parts = []
-
-    def append(
-        self, features: np.ndarray, columns: dict[str, np.ndarray], *, inputs: bytes
-    ) -> None:
-        block = {"features": features, **columns}
-        if self._total is None:
-            self._parts.append(block)
-            return
-        if not self._parts:
-            self._parts = [
-                {
-                    name: np.empty((self._total, *array.shape[1:]), array.dtype)
-                    for name, array in block.items()
-                }
-            ]
-        for name, array in block.items():
-            self._parts[0][name][self._rows : self._rows + len(array)] = array
-        self._rows += len(features)
-
-    def close(self) -> MemoryStore:
-        made = {
-            name: np.concatenate([part[name] for part in self._parts])
-            if len(self._parts) > 1
-            else self._parts[0][name]
-            for name in self._parts[0]
-        }
-        for array in made.values():
-            array.flags.writeable = False  # nobody else holds it: no copy is needed
-        return MemoryStore(made.pop("features"), made, self._metadata)
 
 
 def _check_finite(

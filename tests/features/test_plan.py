@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from natgeo import progress
 from natgeo.features import batches, plan, tasks
 from natgeo.features.featurize import featurize
 from natgeo.features.projectors import CountSketch
@@ -174,7 +175,10 @@ def test_without_a_store_nothing_was_begun(tmp_path):
     assert plan.begun_with(tmp_path, Share(0, 2)) is None
 
 
-def test_the_choice_is_said_on_standard_error_and_only_if_it_is_wanted(capsys):
+def test_the_choice_is_said_on_standard_error_and_only_if_it_is_wanted(
+    capsys, monkeypatch
+):
+    monkeypatch.setattr(progress, "_PATIENCE_S", 1e9)  # no bar on a slow machine
     run(data())
     assert capsys.readouterr() == ("", "")
     run(data(), batch_size=8, progress=True)

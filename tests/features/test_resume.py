@@ -206,8 +206,10 @@ def test_changed_data_are_found(unfinished, row, words):
 
 
 def test_data_of_another_dtype_or_structure_are_changed_data(unfinished):
-    for data in ((np.float64(X), Y), (X, Y, Y), {"a": X, "b": Y}):
-        with pytest.raises(StoreError, match="The data changed at example 0"):
+    with pytest.raises(StoreError, match="The data changed at example 0"):
+        run(unfinished, (np.float64(X), Y), resume=True)
+    for data in ((X, Y, Y), {"a": X, "b": Y}):  # the task refuses them before that
+        with pytest.raises(DataError, match="A batch must be a pair"):
             run(unfinished, data, resume=True)
 
 
