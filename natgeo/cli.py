@@ -275,6 +275,11 @@ def certify(
     _check_folders(result, report, out)
     if out is not None:
         refuse_used(out)
+        if show == 0:
+            raise ArgumentError(
+                "--out certifies the targets that --show shows: --show must be at "
+                "least 1."
+            )
     store, points = DiskStore(train), DiskStore(targets)
     geometry = natural_geometry(store, ridge)
     n, m = store.shape[0], points.shape[0]
