@@ -206,6 +206,13 @@ CASES = {
         ArgumentError,
         ["above and below are both empty"],
     ),
+    "an example twice in a group": (
+        lambda: ng.statements.group(
+            geometry(), FEATURES, target=0, above=[3], below=[1, 2, 1]
+        ),
+        ArgumentError,
+        ["below=[1, 2, 1]", "twice"],
+    ),
     # Parameters.
     "float64 parameters, x64 off": (
         float64_params,

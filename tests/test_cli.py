@@ -17,6 +17,8 @@ from natgeo.commands import certify as certify_verbs
 from natgeo.store.writer import DiskWriter
 from tests import oracles
 
+# Of full rank; the gradients of the model span 10 dimensions.
+
 PROJECT = """
     import jax.numpy as jnp
     import numpy as np
@@ -252,6 +254,12 @@ def test_certify_writes_a_certificate_that_check_accepts(
     assert code == 4
     assert "in use" in err
 
+    none = tmp_path / "none"
+    words = f"certify train --targets targets --show 0 --out {none}"
+    code, _, err = run(monkeypatch, capsys, *words.split())
+    assert (code, none.exists()) == (2, False)
+    assert "--show must be at least 1" in err
+
     file = cert / "certificate.json"
     file.write_text(file.read_text().replace('"says": "for', '"says": "\\u001b[2Jfor'))
     code, _, err = run(monkeypatch, capsys, *check)
@@ -450,7 +458,7 @@ BAD = {
     "no certificate": ("check loss --features train", 2, "certificate.json"),
     "check without features": ("check cert", 2, "--features"),
     # data: exit code 3
-    "nothing to certify": (f"{CERTIFY} --show 0 --out new", 3, "Nothing about the"),
+    "nothing shown": (f"{CERTIFY} --show 0 --out new", 2, "--show must be at least 1"),
     "targets of another width": ("certify train --targets narrow", 3, "2 features"),
     "targets of another task": ("certify train --targets loss", 3, "belong together"),
     "labels out of range": (

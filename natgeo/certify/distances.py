@@ -27,7 +27,8 @@ from scipy.spatial.distance import cdist
 
 from natgeo import checks
 from natgeo.errors import ArgumentError, DataError
-from natgeo.geometry.natural import BLOCK_ROWS, NaturalGeometry, as_target_store
+from natgeo.geometry.blocks import BLOCK_ROWS, regular_blocks
+from natgeo.geometry.natural import NaturalGeometry, as_target_store
 from natgeo.types import Store
 
 _MATCHED = 1024  # displaced copies that are matched at once
@@ -130,8 +131,8 @@ def change(geometry: NaturalGeometry, before: Any, after: Any) -> Change:
         )
     n, k = geometry.train.shape
     moved, alone, shift = [], [], np.zeros((k, k))
-    pairs = zip(first.blocks(BLOCK_ROWS), second.blocks(BLOCK_ROWS), strict=True)
-    for old, new in pairs:
+    cut = (regular_blocks(store.blocks(BLOCK_ROWS)) for store in (first, second))
+    for old, new in zip(*cut, strict=True):
         moved.append(geometry.distance(old, new))
         left, right = geometry.whiten(old), geometry.whiten(new)
         alone.append(_alone(left, right, n))

@@ -121,7 +121,8 @@ def group(
     u = w_t,  v = sum_G r w - sum_H r w; either group may be empty, not both.
 
     Raises:
-        ArgumentError: for an index out of range, or two empty groups.
+        ArgumentError: for an index out of range or listed twice in a group, or two
+            empty groups.
     """
     store = as_target_store(geometry, targets)
     t = checks.index("target", target, store.shape[0])
@@ -130,6 +131,12 @@ def group(
     h = [checks.index("below", i, size) for i in below]
     if not g and not h:
         raise ArgumentError("above and below are both empty: name some examples.")
+    for name, listed in (("above", g), ("below", h)):
+        if len(set(listed)) != len(listed):
+            raise ArgumentError(
+                f"{name}={listed} lists an example twice: a group has each example "
+                f"once."
+            )
     weights = geometry.weights
     return Statement(
         f"for target {t}, the {len(g)} examples of the first group keep a larger "

@@ -10,6 +10,7 @@ import click
 from natgeo import console
 from natgeo.commands.options import FILE, FOLDER, ridge_option
 from natgeo.commands.results import check_folders, finish, origin
+from natgeo.errors import ArgumentError
 
 _PATIENCE_S = 10.0  # work that takes longer is announced
 
@@ -79,6 +80,11 @@ def certify(
     check_folders(result, report, out)
     if out is not None:
         refuse_used(out)
+        if show == 0:
+            raise ArgumentError(
+                "--out certifies the targets that --show shows: --show must be at "
+                "least 1."
+            )
     store, points = DiskStore(train), DiskStore(targets)
     geometry = natural_geometry(store, ridge)
     n, m = store.shape[0], points.shape[0]

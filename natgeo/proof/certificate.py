@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,9 @@ def write_certificate(
         What the checker finds in the written folder.
 
     Raises:
-        ArgumentError: if a claim is not certified, or nothing is claimed.
-        DataError: if the checker cannot prove what was written; no certificate is left.
+        ArgumentError: if a claim is not certified, or only by the bound under a
+            ridge (the checker knows the closed form alone), or nothing is claimed.
+        DataError: if the checker cannot prove what was written; nothing is left.
         StoreError: if the folder is in use or cannot be written.
     """
     folder = Path(path)
@@ -87,14 +88,18 @@ def write_certificate(
         draft.list_pairs(np.asarray(pairs))
     if include_features:
         draft.include_features()
-    _write(folder, draft.body(provenance or {}), draft.arrays)
-    report = check_certificate(folder, rankings.geometry.train, rankings.targets)
-    if report.exit_code != 0:
-        (folder / document.NAME).unlink()
-        raise DataError(
-            f"The certificate could not be proven again, so {folder} holds none: "
-            f"{report}. Use a larger ridge, or claim less."
-        )
+    body = draft.body(provenance or {})
+    try:
+        _write(folder, body, draft.arrays)
+        report = check_certificate(folder, rankings.geometry.train, rankings.targets)
+        if report.exit_code != 0:
+            raise DataError(
+                f"The certificate could not be proven again, so {folder} holds none: "
+                f"{report}. Use a larger ridge, or claim less."
+            )
+    except BaseException:  # an interrupt too: what was not checked is not left
+        _take_back(folder, draft.arrays)
+        raise
     return report
 
 
@@ -154,6 +159,12 @@ class _Draft:
             raise ArgumentError(
                 f"{name} is not certified, so no certificate can say that "
                 f"{statement.claim} under {threat.describe()}: {verdict.reason}."
+            )
+        if not verdict.cosine > threat.kappa(self._rankings.proof):
+            raise ArgumentError(
+                f"{name} is certified by the bound under a ridge alone, and a "
+                f"certificate proves by the closed form, which reaches radius "
+                f"{Wasserstein2.radius(verdict.cosine)!r}. Claim at most that."
             )
         sides = (statement.u.vector, statement.v.vector)
         places = [self._witness(side) for side in sides]
@@ -328,6 +339,12 @@ def refuse_used(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"{folder} is in use: name a new folder for the certificate.")
+
+
+def _take_back(folder: Path, arrays: Iterable[str]) -> None:
+    """Removes what `_write` made in a folder that was empty."""
+    for name in (document.NAME, *(f"{name}.npy" for name in arrays)):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _write(folder: Path, body: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:

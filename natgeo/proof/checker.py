@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from natgeo.display import at_least, at_most, visible
+from natgeo.display import at_least, at_most, given, visible
 from natgeo.errors import ArgumentError
 from natgeo.proof import document, language
 from natgeo.proof.data import Data, weights_digest
@@ -55,11 +55,13 @@ class CheckReport:
         status: `valid`, `other data` or `rejected`.
         findings: one for each claim that was checked.
         notes: what a reader must know about the answer.
+        about: the data and the ridge that make the Q of every claim, in words.
     """
 
     status: str
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = field(default=())
+    about: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -70,6 +72,7 @@ class CheckReport:
         """The answer as plain values, inert in a terminal."""
         return {
             "status": self.status,
+            "about": visible(self.about),
             "claims": [
                 {
                     "form": found.form,
@@ -84,6 +87,7 @@ class CheckReport:
 
     def __str__(self) -> str:
         lines = [f"{self.status}: {self.summary}"]
+        lines += [f"  {self.about}"] * bool(self.about)
         for found in self.findings:
             mark = "holds" if found.holds else "rejected"
             lines.append(f"  {mark} ({found.form}): {found.says}; {found.reason}")
@@ -130,13 +134,13 @@ def check_certificate(
             f"The certificate {certificate} is malformed: {problem}. Ask for it again."
         ) from None
     if other and held is None:
-        return CheckReport(OTHER, (), tuple(other))
+        return CheckReport(OTHER, (), tuple(other), _about(read))
     rows = read.arrays.get("targets", np.zeros((0, read.width)))
     indices = read.targets["indices"] if read.targets else []
     store = features if not other else held
     findings = _findings(read, Data(store, dict(zip(indices, rows, strict=True))))
     if other:
-        return CheckReport(OTHER, findings, tuple(other))
+        return CheckReport(OTHER, findings, tuple(other), _about(read))
     notes = []
     if indices and targets is None:
         notes.append(
@@ -144,7 +148,14 @@ def check_certificate(
             "compare them with yours"
         )
     status = VALID if all(found.holds for found in findings) else REJECTED
-    return CheckReport(status, findings, tuple(notes))
+    return CheckReport(status, findings, tuple(notes), _about(read))
+
+
+def _about(read: Certificate) -> str:
+    return (
+        f"Q is the covariance of the {read.rows:,} features with SHA-256 "
+        f"{read.digest[:12]}..., and ridge {given(read.ridge)}"
+    )
 
 
 def _differences(read: Certificate, features: Any, targets: Any) -> list[str]:

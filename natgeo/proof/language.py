@@ -96,6 +96,8 @@ def statement(value: Any, where: str, rows: int, targets: int) -> Mapping[str, A
                 raise Malformed(f"{where}.{name} is not a list")
             for index in value[name]:
                 whole(index, f"{where}.{name}", size)
+            if len(set(value[name])) != len(value[name]):
+                raise Malformed(f"{where}.{name} lists an example twice")
         else:
             whole(value[name], f"{where}.{name}", size)
     if kind == "group" and not value["above"] and not value["below"]:

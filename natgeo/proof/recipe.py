@@ -18,6 +18,7 @@ import numpy as np
 
 from natgeo.errors import UnfitEnvironmentError
 from natgeo.proof.data import Data
+from natgeo.proof.exact import root_above
 
 _U = 2.0**-53
 _BLOCK = 1024
@@ -201,10 +202,10 @@ def _norms(rows: np.ndarray) -> np.ndarray:
 
 def _root(square: Fraction) -> float:
     """A double whose exact square is at least the given one."""
-    root = math.sqrt(square)
-    while Fraction(root) ** 2 < square:
-        root = math.nextafter(root, math.inf)
-    return root
+    # Not the root of a double: a square that underflows has a root that does not.
+    exact = root_above(square)
+    root = float(exact)
+    return root if root >= exact else math.nextafter(root, math.inf)
 
 
 def _take(rows: Rows, index: np.ndarray) -> Rows:

@@ -14,6 +14,7 @@ import natgeo as ng
 from natgeo.certify import distances
 from natgeo.certify.threats import Wasserstein2
 from natgeo.errors import ArgumentError, DataError
+from natgeo.store.writer import DiskWriter
 from tests import oracles
 
 SHAPES = [(12, 3, 0.0), (9, 4, 0.3), (5, 7, 0.1)]  # N, K, ridge
@@ -227,6 +228,21 @@ def test_features_of_another_length_or_share_are_refused():
             found.share(share)
     with pytest.raises(ArgumentError, match="draws"):
         ng.distances.resample(geometry, draws=0)
+
+
+def test_stores_may_be_cut_into_other_shards(tmp_path):
+    train, after, ridge = problem(12, 3, 0.0)
+    want = ng.distances.change(ng.natural_geometry(train, ridge), train, after)
+    stores = []
+    for name, rows, shard in (("a", train, 12), ("b", after, 1)):
+        with DiskWriter(tmp_path / name, shard_rows=shard) as writer:
+            writer.append(rows)
+            stores.append(writer.close())
+    geometry = ng.natural_geometry(stores[0], ridge)
+    for before, changed in (stores, (train, stores[1]), (stores[0], after)):
+        found = ng.distances.change(geometry, before, changed)
+        np.testing.assert_allclose(found.moved, want.moved, rtol=1e-9)
+        np.testing.assert_allclose(found.spectrum, want.spectrum, atol=1e-12)
 
 
 def test_blocks_of_a_store_do_not_change_the_result(monkeypatch):

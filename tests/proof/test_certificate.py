@@ -11,6 +11,7 @@ import pytest
 import natgeo as ng
 from natgeo.certify.verdict import decide
 from natgeo.errors import ArgumentError, DataError, StoreError
+from natgeo.proof import certificate
 from natgeo.proof.checker import check_certificate
 from tests import oracles
 from tests.proof import cases, second
@@ -34,7 +35,10 @@ def test_every_kind_of_claim_is_written_and_accepted(tmp_path, options):
     folder, train = tmp_path / "cert", order.geometry.train
     made = cases.statements(order)
     claims = [
-        one for one in made if decide(order.proof, one, order.threat).radius > 0.01
+        one
+        for one in made
+        if decide(order.proof, one, order.threat).cosine
+        > order.threat.kappa(order.proof)
     ]
     pairs = ng.certified_pairs(order, 0, [0, 1])
     report = ng.write_certificate(folder, order, claims, pairs=pairs)
@@ -152,7 +156,45 @@ def test_what_its_checker_cannot_prove_is_taken_back(tmp_path):
     swapped = np.array([[0, about["below"], about["above"]]])
     with pytest.raises(DataError, match="pair 0 is not proven"):
         ng.write_certificate(tmp_path / "c", order, pairs=swapped)
-    assert not (tmp_path / "c" / "certificate.json").exists()
+    assert list((tmp_path / "c").iterdir()) == []
+    ng.write_certificate(tmp_path / "c", order, [cases.statements(order)[0]])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_what_was_not_checked_is_taken_back(tmp_path, monkeypatch, error):
+    def stop(*_):
+        raise error
+
+    order = cases.rankings()
+    monkeypatch.setattr(certificate, "check_certificate", stop)
+    with pytest.raises(error):
+        ng.write_certificate(tmp_path / "c", order, [cases.statements(order)[0]])
+    assert list((tmp_path / "c").iterdir()) == []
+
+
+def test_a_claim_that_only_the_bound_under_a_ridge_proves_is_refused(tmp_path):
+    order = cases.rankings(5, n=5, k=9, ridge=0.5)
+    statement = cases.statements(order)[2]
+    verdict = decide(order.proof, statement, order.threat)
+    closed = ng.threats.Wasserstein2.radius(verdict.cosine)
+    assert closed < verdict.radius
+    between = ng.threats.Wasserstein2((closed + verdict.radius) / 2)
+    assert decide(order.proof, statement, between).status == "certified"
+    with pytest.raises(ArgumentError, match="closed form"):
+        ng.write_certificate(tmp_path / "c", order, [(statement, between)])
+    assert not (tmp_path / "c").exists()
+    held = ng.threats.Wasserstein2(closed)
+    report = ng.write_certificate(tmp_path / "c", order, [(statement, held)])
+    assert report.status == "valid"
+
+
+def test_the_answer_names_the_data_and_the_ridge(tmp_path):
+    order = cases.rankings(ridge=0.1)
+    report = ng.write_certificate(tmp_path / "c", order, [cases.statements(order)[0]])
+    digest = order.geometry.train.digest()[:12]
+    words = f"24 features with SHA-256 {digest}..., and ridge 0.1"
+    assert words in report.values()["about"]
+    assert words in str(report)
 
 
 def test_an_unfinished_counterexample_is_not_written(tmp_path):

@@ -177,3 +177,15 @@ def test_no_whitener_makes_the_recipe_prove_a_false_pair(name):
             assert proven <= honest
             if whitener is geometry.whitener and case.tame:
                 assert len(proven) >= 0.9 * len(honest)
+
+
+@pytest.mark.parametrize("eps", [5e-324, 1e-300, 1e-160])
+def test_a_radius_whose_square_underflows_is_decided_at_once(tmp_path, eps):
+    order = cases.rankings()
+    cases.complete(tmp_path / "c", order)
+
+    def shrink(body):
+        body["bulk"]["threat"]["eps"] = eps.hex()
+
+    cases.edit(tmp_path / "c", shrink)
+    assert check_certificate(tmp_path / "c", order.geometry.train).status == "valid"

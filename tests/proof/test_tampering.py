@@ -309,6 +309,10 @@ TAMPERED = {
         claim(lambda c: put(c["statement"], above=[], below=[]), place=3),
         MALFORMED,
     ),
+    "an example twice in a group": (
+        claim(lambda c: put(c["statement"], above=[5, 5, 6]), place=3),
+        MALFORMED,
+    ),
     "words swapped": (body(swap_words), MALFORMED),
     "words made up": (claim(lambda c: put(c, says="all is well")), MALFORMED),
     "target missing": (data(lambda d: put(d, targets=None)), MALFORMED),
