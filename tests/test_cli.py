@@ -17,8 +17,6 @@ from natgeo.commands import certify as certify_verbs
 from natgeo.store.writer import DiskWriter
 from tests import oracles
 
-# Of full rank; the gradients of the model span 10 dimensions.
-
 PROJECT = """
     import jax.numpy as jnp
     import numpy as np

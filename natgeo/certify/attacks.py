@@ -25,6 +25,7 @@ from natgeo.certify.statements import Statement
 from natgeo.certify.threats import Add, Delete, Replace, Wasserstein1
 from natgeo.certify.verdict import gap_is_negative
 from natgeo.display import short
+from natgeo.errors import DataError
 from natgeo.geometry.natural import natural_geometry
 from natgeo.store.memory import MemoryStore
 from natgeo.types import Threat
@@ -68,7 +69,10 @@ class DataCounterexample:
 def attack(
     proof: Proof, statement: Statement, threat: Threat
 ) -> DataCounterexample | None:
-    """Tries to break a statement inside a threat; None for a threat it does not know.
+    """Tries to break a statement inside a threat; None if it has nothing to show.
+
+    That is for a threat it does not know, and where float64 holds no covariance of the
+    perturbed features, as with a support of 1e200.
 
     Args:
         proof: the rounding proof of the stored features.
@@ -77,6 +81,16 @@ def attack(
     """
     if not isinstance(threat, (Delete, Add, Replace, Wasserstein1)):
         return None
+    try:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return _attacked(proof, statement, threat)
+    except (DataError, np.linalg.LinAlgError):
+        return None  # no perturbed training set, so no proof of anything
+
+
+def _attacked(
+    proof: Proof, statement: Statement, threat: Delete | Add | Replace | Wasserstein1
+) -> DataCounterexample:
     search = _Search(proof, statement)
     if isinstance(threat, Wasserstein1):
         search.transport(threat.eps, threat.support)

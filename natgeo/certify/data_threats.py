@@ -152,7 +152,8 @@ class Delete(_Spread):
     points: int
 
     def __post_init__(self) -> None:
-        checks.count("points", self.points, low=0)
+        # A Python integer: NumPy's narrow ones overflow in exact arithmetic.
+        object.__setattr__(self, "points", checks.count("points", self.points, low=0))
 
     def kappa(self, proof: Proof) -> float:
         """H / (2 - h) from upper bounds of the self-influences; infinite if h >= 1."""
@@ -176,7 +177,8 @@ class _NewPoints(_Spread):
     support: float
 
     def __post_init__(self) -> None:
-        checks.count("points", self.points, low=0)
+        # A Python integer: NumPy's narrow ones overflow in exact arithmetic.
+        object.__setattr__(self, "points", checks.count("points", self.points, low=0))
         object.__setattr__(self, "support", checks.nonnegative("support", self.support))
 
 

@@ -5,11 +5,14 @@ Every change is placed between two numbers, in natural units:
     covariance  <=  W2(P', P_n)  <=  moved
 
 `covariance` is the Bures distance ||(R Q' R^T)^(1/2) - I||_F of the second moments, the
-ridge in both. The order-2 certificates depend on P' through it alone, so one issued at
-eps holds for every change with covariance <= eps, however far its examples move.
-`moved` is the cost of an explicit coupling. Proof of the first inequality: couple the
-two distributions optimally, add the same independent noise of covariance ridge I to
-both sides, and apply Gelbrich's bound for second moments to the sums.
+ridge in both. The closed form c > kappa(eps) depends on P' through it alone, so what
+it certifies at eps (at ridge 0: everything) holds for every change with covariance <=
+eps, however far its examples move. What only the bound of `natgeo.certify.ridge`
+certifies rests on the ridge staying where it is, which `covariance` lets move: that
+holds for every change with moved <= eps. `moved` is the cost of an explicit coupling.
+Proof of the first inequality: couple the two distributions optimally, add the same
+independent noise of covariance ridge I to both sides, and apply Gelbrich's bound for
+second moments to the sums.
 
 The numbers are measured in float64, not proven: they choose a radius, they are not part
 of a certificate.
@@ -39,8 +42,8 @@ class Distance:
     """Two bounds of the order-2 natural distance of a change, in natural units.
 
     Attributes:
-        covariance: Bures distance of the second moments, what certificates see.
-        moved: order-2 cost of an explicit coupling.
+        covariance: Bures distance of the second moments, what the closed form sees.
+        moved: order-2 cost of an explicit coupling, which bounds W2 itself.
     """
 
     covariance: float

@@ -25,7 +25,7 @@ import scipy.special
 from natgeo import checks
 from natgeo.certify import disc, ranges
 from natgeo.certify.bounds import TINY, U, row_norms, upward
-from natgeo.certify.rankings import certify_rankings
+from natgeo.certify.rankings import Rankings, certify_rankings
 from natgeo.certify.rounding import NaturalRows, Proof, prove
 from natgeo.certify.statements import Combination, Statement, combine
 from natgeo.certify.verdict import CERTIFIED, UNDECIDED, decide
@@ -174,10 +174,7 @@ class EnsembleRankings:
         N^2 (K + 5 M) C steps: `estimate` samples where that is too many.
         """
         if len(self.ensemble.geometries) == 1:
-            (geometry,), (targets,) = self.ensemble.geometries, self.ensemble.targets
-            return certify_rankings(
-                geometry, targets, self.threat, progress=self.progress
-            ).fraction
+            return self._only.fraction
         n = self.ensemble.geometries[0].train.shape[0]
         chunks = -(-n // max(1, _CHUNK // n))
         total = np.zeros(self.ensemble.targets[0].shape[0], np.int64)
@@ -197,6 +194,9 @@ class EnsembleRankings:
         replacement).
         """
         count = checks.count("pairs", pairs)
+        if len(self.ensemble.geometries) == 1:
+            found = self._only.estimate(count, seed=seed, level=confidence)
+            return np.stack([found.fraction, found.low, found.high], axis=1)
         n = checks.count("N", self.ensemble.geometries[0].train.shape[0], low=2)
         rng = np.random.default_rng(seed)
         first = rng.integers(0, n, count)
@@ -218,6 +218,12 @@ class EnsembleRankings:
             ],
             axis=1,
         )
+
+    @cached_property
+    def _only(self) -> Rankings:
+        """The rankings of the only checkpoint: everything about it is theirs."""
+        (geometry,), (targets,) = self.ensemble.geometries, self.ensemble.targets
+        return certify_rankings(geometry, targets, self.threat, progress=self.progress)
 
     def _proof(self, geometry: Any) -> Proof:
         proof = prove(geometry)

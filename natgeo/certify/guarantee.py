@@ -29,13 +29,16 @@ LIMITS = (
     "fragile. Ties are always undecided.",
 )
 
+# The bound under a ridge looks at more than the covariance; see `distances`.
+_CLOSED_FORM = ", for what the closed form certifies"
+
 
 def certificate_in_words(proof: Proof, verdict: Verdict) -> str:
     """The exact claim of one certified verdict, or what is known instead."""
     if verdict.status != "certified":
         return (
             f"{verdict.status.capitalize()}: {verdict.reason or verdict.claim}. "
-            f"Proven up to radius {at_least(verdict.radius)}."
+            f"Proven up to order-2 natural radius {at_least(verdict.radius)}."
         )
     return (
         f"{_data(proof)}, {verdict.claim} under {verdict.threat}. Feature map and "
@@ -72,9 +75,9 @@ def estimate_in_words(estimate: Estimate) -> str:
     widest = int(np.argmax(high - low))
     return (
         f"Certified fractions are estimated from {estimate.pairs:,} pairs drawn "
-        f"uniformly with replacement (seed {estimate.seed}), each decided exactly; for "
-        f"target {widest}, where it is widest, the {100 * estimate.level:g} % interval "
-        f"of Clopper and Pearson is {at_least(100 * low[widest])} to "
+        f"uniformly with replacement (seed {estimate.seed}), each decided by proof; "
+        f"for target {widest}, where it is widest, the {100 * estimate.level:g} % "
+        f"interval of Clopper and Pearson is {at_least(100 * low[widest])} to "
         f"{at_most(100 * high[widest])} %."
     )
 
@@ -121,7 +124,7 @@ def resample_in_words(eps: float, resamples: Sequence[Distance]) -> str:
         f"is said about sampling noise."
         if eps < moved
         else f"eps = {given(eps)} covers what one bootstrap resample of the training "
-        f"set moves the covariance ({moved:.3g})."
+        f"set moves the covariance ({moved:.3g}){_CLOSED_FORM}."
     )
 
 
@@ -136,10 +139,10 @@ def change_in_words(eps: float, name: str, change: Change) -> str:
     if math.isnan(share):
         return f"{words}."
     if share == 1:
-        return f"{words}; it covers all examples {name}."
+        return f"{words}; it covers all examples {name}{_CLOSED_FORM}."
     return (
         f"{words}; it covers giving {100 * share:.3g} % of every example's weight to "
-        f"the same example {name}."
+        f"the same example {name}{_CLOSED_FORM}."
     )
 
 

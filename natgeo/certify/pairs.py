@@ -27,8 +27,8 @@ def count_pairs(
 ) -> np.ndarray:
     """How many of some pairs [P, 2] are certified, [M, G], each decided on its own.
 
-    Each pair is subtracted before it is whitened, as for a single verdict; a pair that
-    is listed twice counts twice.
+    Each pair is subtracted before it is whitened, as for a single verdict, and held
+    against the limits of the sweep; a pair that is listed twice counts twice.
     """
     if not proof.holds:
         return np.zeros((len(targets.rows), len(kappas)), np.int64)

@@ -134,6 +134,6 @@ def least_of(threat: Threat) -> Any:
     if least is None:
         raise ArgumentError(
             f"{type(threat).__name__} bounds signs, not scores: it has no method "
-            f"least(proof, scores, norms). Use a threat of natgeo.threats, or add one."
+            f"least(proof, scores, norms). Use another of natgeo.threats, or add one."
         )
     return least

@@ -82,11 +82,16 @@ class Rankings:
     def fraction(self) -> np.ndarray:
         """Share of all pairs that is certified under the threat, [M]; 0 if no pairs.
 
-        Exact over all N (N - 1) / 2 pairs, and a proven lower bound: a pair is missed
-        only if its cosine lies within rounding of the threshold (about a millionth of
-        it; more where Q is so ill-conditioned that the whitening errors dominate).
+        A count over all N (N - 1) / 2 pairs, and a proven lower bound. By the closed
+        form a pair is missed only if its cosine lies within rounding of the threshold
+        (about a millionth of it; more where Q is so ill-conditioned that the whitening
+        errors dominate), or if scores near 1e150 leave its square no room. Under a
+        ridge the sweep asks for a little more than a single verdict does
+        (`ridge.pair_limits`), so `verdict` may prove pairs that are not counted here.
         """
-        return self._fractions([self.threat])[:, 0]
+        if isinstance(self.threat, Wasserstein2):
+            return self._fractions([self.threat])[:, 0]  # a curve may know it
+        return self._count([self.threat])[:, 0] / max(self.pairs, 1)
 
     def curve(self, radii: Sequence[float]) -> np.ndarray:
         """The certified fraction at other order-2 radii, [M, len(radii)], in one pass.
@@ -99,7 +104,7 @@ class Rankings:
     def counts(
         self, radii: Sequence[float] | None = None, *, part: tuple[int, int] = (0, 1)
     ) -> np.ndarray:
-        """Certified pairs, exact whole numbers, [M, len(radii)], or [M, 1] without.
+        """Certified pairs as whole numbers, [M, len(radii)], or [M, 1] without.
 
         Args:
             radii: order-2 radii; None counts under the threat.
@@ -136,10 +141,11 @@ class Rankings:
         level: float = 0.95,
         radii: Sequence[float] | None = None,
     ) -> sample.Estimate:
-        """The certified fraction from a uniform sample of pairs, each decided exactly.
+        """The certified fraction from a uniform sample of pairs, each decided by proof.
 
-        For training sets whose pairs are too many. Each sampled pair gets the test of
-        its single verdict; only the share of them is estimated.
+        For training sets whose pairs are too many. Each sampled pair is subtracted
+        before it is whitened, as for a single verdict, and gets the test of `fraction`;
+        only the share of them is estimated.
 
         Args:
             pairs: how many pairs to draw, with replacement.
@@ -164,7 +170,8 @@ class Rankings:
         threats = self._threats(radii)
         drawn = sample.draw_pairs(n, pairs, seed)
         rows = self.targets.rows(np.arange(self.targets.shape[0]))
-        targets = self.proof.whiten(np.asarray(rows, np.float64))
+        with np.errstate(over="ignore", invalid="ignore"):
+            targets = self.proof.whiten(np.asarray(rows, np.float64))
         counts = count_pairs(self.proof, targets, *self._asked(threats), drawn)
         return sample.estimate(
             counts[:, 0] if radii is None else counts, pairs, seed, level
@@ -232,7 +239,10 @@ class Rankings:
         return counterexample(self.proof, statement, verdict.radius)
 
     def score_range(self, *, target: int, example: int) -> tuple[float, float]:
-        """Proven [low, high] of one score r_i w_t . w_i over the whole threat."""
+        """Proven [low, high] of one score r_i w_t . w_i over the whole threat.
+
+        `Delete` and `Add` say by which N their sums are divided.
+        """
         claim = proponent(self.geometry, self.targets, target=target, example=example)
         return ranges.score_range(self.proof, claim, self.threat)
 
@@ -284,7 +294,7 @@ class Rankings:
         return self._counts[index]
 
     @cached_property
-    def _known(self) -> dict[Threat, np.ndarray]:
+    def _known(self) -> dict[Wasserstein2, np.ndarray]:
         return {}  # threat -> certified fraction of each target, [M]
 
     @cached_property
@@ -294,7 +304,7 @@ class Rankings:
     def _threats(self, radii: Sequence[float] | None) -> list[Threat]:
         return [self.threat] if radii is None else [Wasserstein2(r) for r in radii]
 
-    def _fractions(self, threats: Sequence[Threat]) -> np.ndarray:
+    def _fractions(self, threats: Sequence[Wasserstein2]) -> np.ndarray:
         missing = [threat for threat in threats if threat not in self._known]
         if missing:
             found = self._count(missing) / max(self.pairs, 1)

@@ -78,7 +78,8 @@ def decide(proof: Proof, statement: Statement, threat: Threat) -> Verdict:
         reason = (
             _beyond(threat)
             if math.isinf(kappa)
-            else f"no proof found at this radius; proven up to {at_least(radius)}"
+            else f"no proof found under this threat; proven up to order-2 natural "
+            f"radius {at_least(radius)}"
         )
     return Verdict(
         status=CERTIFIED if certified else UNDECIDED,

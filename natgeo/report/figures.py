@@ -25,7 +25,7 @@ from natgeo.display import count, given, percent, visible
 # Certified results are blue wherever they appear; first-order curves never are.
 CERTIFIED, NATURAL, EUCLIDEAN = "#0063a6", "#c04f00", "#6b6f76"
 CURVES = (
-    ("certified", "certified (exact, order 2)", CERTIFIED, "-", 0.5),
+    ("certified", "certified (order 2)", CERTIFIED, "-", 0.5),
     ("sensitivity_natural", "first-order, natural", NATURAL, (0, (5, 2)), 0.72),
     (
         "sensitivity_euclidean",
@@ -101,7 +101,7 @@ def certification_curve(
                     clip_on=False,
                 )
                 words = label.removeprefix("first-order, ") if narrow else label
-                words = words.removesuffix(" (exact, order 2)") if narrow else words
+                words = words.removesuffix(" (order 2)") if narrow else words
                 room = 0.62 if narrow else 0.7
                 _label_curve(axes, radii, curve[name], (words, colour, level), room)
         if eps is not None and radii[0] <= eps <= radii[-1]:

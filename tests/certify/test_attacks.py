@@ -133,6 +133,27 @@ def test_what_would_leave_no_covariance_is_not_deleted():
     assert order.verdict(target=0, above=1, below=0, attack=True).status
 
 
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+@pytest.mark.parametrize(
+    "threat",
+    [
+        Add(1, 1e200),
+        Add(3, 1e9),
+        Replace(1, 1e200),
+        Replace(1, 1e9),
+        Wasserstein1(0.4, 1e200),
+    ],
+)
+def test_an_attack_beyond_float64_leaves_the_pair_undecided(threat, ridge):
+    rng = np.random.default_rng(0)
+    train, target = rng.normal(size=(40, 5)), rng.normal(size=(1, 5))
+    order = ng.certify_rankings(ng.natural_geometry(train, ridge), target, threat)
+    scores = train @ np.linalg.solve(oracles.covariance(train, ridge), target[0])
+    best = np.argsort(-scores)
+    name = {"target": 0, "above": int(best[0]), "below": int(best[9])}
+    assert order.verdict(**name, attack=True).status in ("undecided", "refuted")
+
+
 def test_zeros_fill_up_without_rounding():
     rows, ridge = attacks._filled(np.ones((3, 2)), np.ones((4, 2)), 0.3)
     assert rows.shape == (12, 2)

@@ -176,6 +176,14 @@ def test_a_support_that_the_data_leave_certifies_nothing(problem):
     assert any("do not satisfy" in v.reason for v in (verdict, other))
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int64])
+def test_counts_of_a_narrow_integer_type_mean_the_same(kind, rng):
+    proof = prove(ng.natural_geometry(rng.normal(size=(300, 3)), 0.01))
+    assert Delete(kind(3)).kappa(proof) == Delete(3).kappa(proof)
+    assert Add(kind(100), 2.0).kappa(proof) == Add(100, 2.0).kappa(proof)
+    assert Replace(kind(3), 2.0).kappa(proof) == Replace(3, 2.0).kappa(proof)
+
+
 def test_more_threat_is_more_kappa(problem):
     _, _, _, proof = problem
     for kind in (Delete, lambda r: Add(r, 1.0), lambda r: Replace(r, 1.0)):

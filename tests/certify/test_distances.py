@@ -11,7 +11,7 @@ import scipy.linalg
 import scipy.optimize
 
 import natgeo as ng
-from natgeo.certify import distances
+from natgeo.certify import distances, guarantee
 from natgeo.certify.threats import Wasserstein2
 from natgeo.errors import ArgumentError, DataError
 from natgeo.store.writer import DiskWriter
@@ -179,6 +179,33 @@ def test_certificates_cover_every_change_whose_covariance_stays_inside():
                 checked += 1
                 assert targets[t] @ moved @ (train[i] - train[j]) > 0
     assert checked > 1000
+
+
+def test_under_a_ridge_the_covariance_covers_only_the_closed_form():
+    """Data that hardly fill a direction: the ridge bound allows no such mass there."""
+    angle = np.arccos(0.01)
+    target = np.array([[1.0, 0.0]])
+    train = 1e-3 * np.array([[np.cos(angle), np.sin(angle)], [0.0, 0.0]])
+    bisector = np.array([np.cos(angle / 2), np.sin(angle / 2)])
+    after = train + 0.44 * bisector  # far in the data, near with the ridge
+    geometry = ng.natural_geometry(train, 1.0)
+    found = ng.distances.change(geometry, train, after)
+    whole, eps = found.share(1.0), 0.1
+    assert whole.covariance < eps < whole.moved
+    rankings = ng.certify_rankings(geometry, target, Wasserstein2(eps))
+    verdict = rankings.verdict(target=0, above=0, below=1)
+    assert verdict.status == "certified"
+    moved = np.linalg.inv(oracles.covariance(after, 1.0))
+    assert target[0] @ moved @ (train[0] - train[1]) < 0
+    # Both promises are kept: of the closed form, and of everything below `moved`.
+    assert Wasserstein2.radius(verdict.cosine) < whole.covariance
+    assert verdict.radius < whole.moved
+    for words in (
+        guarantee.change_in_words(eps, "moved like this", found),
+        guarantee.change_in_words(0.02, "moved like this", found),
+        guarantee.resample_in_words(eps, [whole]),
+    ):
+        assert words.endswith("for what the closed form certifies.")
 
 
 def test_some_pair_swaps_when_the_covariance_moves_further():

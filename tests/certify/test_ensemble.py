@@ -83,6 +83,19 @@ def test_an_ensemble_of_one_is_that_one_exactly():
         )
 
 
+def test_an_estimate_of_one_checkpoint_is_about_its_fraction_under_a_ridge():
+    # Here the bound under a ridge proves far more pairs than the closed form.
+    order = certified(eps=0.3, ridge=100.0, count=1, n=30)
+    found = order.estimate(pairs=2000, seed=1, confidence=0.999)
+    for t in range(M):
+        proven = sum(
+            order.verdict(target=t, above=i, below=j).status == "certified"
+            for i, j in itertools.permutations(range(30), 2)
+        )
+        assert found[t, 1] < proven / order.pairs
+        assert found[t, 1] < order.fraction[t] < found[t, 2]
+
+
 def test_equal_checkpoints_are_like_one():
     ((train, targets),) = members(count=1)
     three = ng.certify_ensemble(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -170,6 +171,33 @@ def test_a_thousand_rows_equal_the_exact_counts():
         assert (ranks[:, 0] <= 1 + above).all()
         assert (ranks[:, 1] >= 700 - below).all()
         assert np.abs(ranks[:, 0] - 1 - above).sum() <= 3
+
+
+def test_a_threat_of_ones_own_may_be_a_plain_dataclass():
+    @dataclasses.dataclass
+    class Mine:
+        def kappa(self, proof):
+            return Wasserstein2(0.1).kappa(proof)
+
+        def describe(self):
+            return "mine"
+
+    rng = np.random.default_rng(0)
+    geometry = natural_geometry(rng.normal(size=(12, 3)), 0.0)
+    targets = rng.normal(size=(2, 3))
+    mine = certify_rankings(geometry, targets, Mine())
+    plain = certify_rankings(geometry, targets, Wasserstein2(0.1))
+    np.testing.assert_array_equal(mine.fraction, plain.fraction)
+    np.testing.assert_array_equal(mine.curve([0.1]), plain.curve([0.1]))
+
+
+def test_a_sample_of_targets_that_overflow_is_undecided_without_a_warning():
+    rng = np.random.default_rng(0)
+    geometry = natural_geometry(1e-10 * rng.normal(size=(12, 3)), 0.0)
+    order = certify_rankings(
+        geometry, 1e305 * rng.normal(size=(2, 3)), Wasserstein2(0.1)
+    )
+    assert (order.estimate(50).fraction == 0).all()
 
 
 def test_ties_are_never_broken():
