@@ -44,7 +44,7 @@ def test_a_change_of_all_examples_in_words():
     words = guarantee.change_in_words(0.2, "rotated", known(0.1, [1.76, 0.0]))
     assert "it covers giving 25 % of every example's weight" in words
     words = guarantee.change_in_words(0.9, "rotated", known(0.1, [1.76, 0.0]))
-    assert "it covers all examples rotated." in words
+    assert "it covers all examples rotated" in words
 
 
 def test_a_resample_in_words():

@@ -271,7 +271,7 @@ def test_per_token_features_sum_to_those_of_the_sequence_by_both_routes(transfor
     single = tasks.language_model(apply, output="loss", per_token=True)
     projector = CountSketch(64)
 
-    assert len(find_uses(whole.output, params, tokens[0]).leaves) == 2
+    assert len(find_uses(whole.output, params, tokens[0]).leaves) == 3
     together = jax.jit(feature_step(whole, projector))(params, tokens)
     step = jax.jit(feature_step(single, projector, form=True))
     positions = np.tile(np.arange(1, LENGTH, dtype=np.int32), 2)
