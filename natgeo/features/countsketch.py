@@ -37,6 +37,10 @@ class CountSketch(Factored):
     As faithful as a dense projection on real gradients, at a cost that hardly grows
     with K. `E[<project(a), project(b)>] = <a, b>` over seeds.
 
+    A model that is one small matrix (softmax regression on few features) has few hashes
+    to draw: column signs that agree by chance then cost a dimension, and ridge 0 is
+    refused. Use `Identity` or `Sparse` there.
+
     Args:
         dim: dimension K of the features.
         seed: a whole number below 2**31.
