@@ -7,6 +7,7 @@ import time
 from types import FrameType, TracebackType
 
 _PATIENCE_S = 1.0
+_COLLECTOR = "_xla_gc_callback"  # the name of JAX's callback
 _interrupted = threading.Event()
 
 
@@ -14,13 +15,18 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     """A signal handler that cannot be lost: for SIGINT and SIGTERM of a command.
 
     Python drops an exception that a signal raises inside a garbage-collector callback
-    (JAX has one), so the request is also remembered until the next step of a loop.
+    (JAX has one), and prints it. So the request is remembered until the next step of a
+    loop, and nothing is raised there.
 
     Raises:
-        KeyboardInterrupt: always.
+        KeyboardInterrupt: unless the signal came inside such a callback.
     """
-    del number, frame
+    del number
     _interrupted.set()
+    while frame is not None:
+        if frame.f_code.co_name == _COLLECTOR:
+            return
+        frame = frame.f_back
     raise KeyboardInterrupt
 
 
