@@ -29,6 +29,7 @@ import natgeo as ng
 from benchmarks import datasets
 from benchmarks.datasets import CLASSES, Images
 from benchmarks.harness import is_quick, replace_in_readme, report
+from natgeo import demo
 from natgeo.display import percent, short
 from natgeo.errors import UnfitEnvironmentError
 from natgeo.report import figures, sections
@@ -191,24 +192,14 @@ def train_model(
     params = model.init(jax.random.key(seed), jnp.zeros((1, *data.x.shape[1:])))
     steps = len(data.y) // BATCH * epochs
     optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
-
-    @jax.jit
-    def step(params, state, x, y):
-        def loss(params):
-            logits = model.apply(params, x)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-
-        updates, state = optimizer.update(jax.grad(loss)(params), state)
-        return optax.apply_updates(params, updates), state
-
-    state = optimizer.init(params)
-    rng = np.random.default_rng(seed)
-    for _ in range(epochs):
-        order = rng.permutation(len(data.y))
-        for start in range(0, len(order) - BATCH + 1, BATCH):
-            rows = order[start : start + BATCH]
-            params, state = step(params, state, data.x[rows], data.y[rows])
-    return model.apply, params
+    rng, whole = np.random.default_rng(seed), len(data.y) // BATCH * BATCH
+    batches = [
+        rows
+        for _ in range(epochs)
+        for rows in rng.permutation(len(data.y))[:whole].reshape(-1, BATCH)
+    ]
+    fitted = demo.fit(model.apply, params, data.x, data.y, batches, optimizer)
+    return model.apply, fitted
 
 
 def predict(apply: Callable, params: Any, x: np.ndarray) -> np.ndarray:

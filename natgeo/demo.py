@@ -8,7 +8,7 @@ wrong labels. Everything is seeded; the same machine gives the same page.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,23 +90,49 @@ def train_model(data: Digits, seed: int) -> tuple[Callable, Any]:
     """Trains the perceptron with Adam; returns `(apply, params)`."""
     model = Perceptron()
     params = model.init(jax.random.key(seed), jnp.zeros((1, data.x.shape[1])))
-    optimizer = optax.adam(1e-3)
+    order = np.random.default_rng(seed)
+    batches = [
+        rows
+        for _ in range(EPOCHS)
+        for rows in order.permutation(len(data.y)).reshape(-1, BATCH)
+    ]
+    return model.apply, fit(
+        model.apply, params, data.x, data.y, batches, optax.adam(1e-3)
+    )
+
+
+def fit(
+    apply: Callable,
+    params: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    batches: Iterable[np.ndarray],
+    optimizer: optax.GradientTransformation,
+) -> Any:
+    """Trains a classifier on the examples of each batch in turn.
+
+    Args:
+        apply: `apply(params, x)` -> logits, [B, classes].
+        params: pytree to begin with.
+        x: inputs, [N, ...].
+        y: labels, [N], whole numbers.
+        batches: indices of examples, all of one length.
+        optimizer: from optax.
+    """
 
     @jax.jit
     def step(params, state, x, y):
         def loss(params):
-            logits = model.apply(params, x)
+            logits = apply(params, x)
             return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
         updates, state = optimizer.update(jax.grad(loss)(params), state)
         return optax.apply_updates(params, updates), state
 
     state = optimizer.init(params)
-    rng = np.random.default_rng(seed)
-    for _ in range(EPOCHS):
-        for rows in rng.permutation(len(data.y)).reshape(-1, BATCH):
-            params, state = step(params, state, data.x[rows], data.y[rows])
-    return model.apply, params
+    for rows in batches:
+        params, state = step(params, state, x[rows], y[rows])
+    return params
 
 
 def run(seed: int = 0, *, progress: bool = False) -> dict[str, Any]:

@@ -7,6 +7,7 @@ public place is `natgeo.certify.threats`, whose docstring says what a threat is.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -18,15 +19,15 @@ from natgeo.certify.rounding import Proof
 from natgeo.display import given
 
 
-class _Spread:
+class _Spread(ABC):
     """A threat that is known through the eigenvalues of M^-1 alone."""
 
+    @abstractmethod
     def spreads(self, proof: Proof) -> list[tuple[Fraction, Fraction]]:
         """Intervals [alpha, beta], one of which holds the eigenvalues of any M^-1.
 
         None at all, or one that reaches 0, if the theorem does not reach this far.
         """
-        raise NotImplementedError
 
     def least(self, proof: Proof, scores: np.ndarray, norms: np.ndarray) -> np.ndarray:
         """Proven lower bounds of forms u^T M v over the threat, [P].

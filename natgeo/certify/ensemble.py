@@ -20,10 +20,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.special
 
 from natgeo import checks
-from natgeo.certify import disc, ranges
+from natgeo.certify import disc, ranges, sample
 from natgeo.certify.bounds import TINY, U, row_norms, upward
 from natgeo.certify.rankings import Rankings, certify_rankings
 from natgeo.certify.rounding import NaturalRows, Proof, prove
@@ -185,39 +184,28 @@ class EnsembleRankings:
         return total / max(self.pairs, 1)
 
     def estimate(
-        self, pairs: int = 10_000, seed: int = 0, confidence: float = 0.95
-    ) -> np.ndarray:
-        """Estimated certified share from random pairs, [M, 3]: share, low, high.
+        self, pairs: int, *, seed: int = 0, level: float = 0.95
+    ) -> sample.Estimate:
+        """The certified fraction from a uniform sample of pairs, as for `Rankings`.
 
-        An estimate, not a certificate: the Clopper-Pearson interval holds for each
-        target with the given confidence over the choice of the pairs (with
-        replacement).
+        Args:
+            pairs: how many pairs to draw, with replacement.
+            seed: of the sample, recorded in the result.
+            level: of the Clopper-Pearson interval of each fraction.
+
+        Raises:
+            ArgumentError: for a bad number, or fewer than two training examples.
         """
-        count = checks.count("pairs", pairs)
         if len(self.ensemble.geometries) == 1:
-            found = self._only.estimate(count, seed=seed, level=confidence)
-            return np.stack([found.fraction, found.low, found.high], axis=1)
-        n = checks.count("N", self.ensemble.geometries[0].train.shape[0], low=2)
-        rng = np.random.default_rng(seed)
-        first = rng.integers(0, n, count)
-        second = (first + rng.integers(1, n, count)) % n
-        hits = np.zeros(self.ensemble.targets[0].shape[0], np.int64)
-        for start in range(0, count, _CHUNK):
-            part = slice(start, start + _CHUNK)
-            hits += self._certified(first[part], second[part]).sum(axis=1)
-        tail = (1 - confidence) / 2
-        # Quantiles of the beta distribution; the ends below are known without them.
-        some, miss = np.maximum(hits, 1), np.maximum(count - hits, 1)
-        low = scipy.special.betaincinv(some, count - some + 1, tail)
-        high = scipy.special.betaincinv(count - miss + 1, miss, 1 - tail)
-        return np.stack(
-            [
-                hits / count,
-                np.where(hits == 0, 0.0, low),
-                np.where(hits == count, 1.0, high),
-            ],
-            axis=1,
+            return self._only.estimate(pairs, seed=seed, level=level)
+        drawn = sample.drawn(
+            self.ensemble.geometries[0].train.shape[0], pairs, seed, level
         )
+        hits = np.zeros(self.ensemble.targets[0].shape[0], np.int64)
+        for start in range(0, len(drawn), _CHUNK):
+            chunk = drawn[start : start + _CHUNK]
+            hits += self._certified(chunk[:, 0], chunk[:, 1]).sum(axis=1)
+        return sample.estimate(hits, len(drawn), int(seed), level)
 
     @cached_property
     def _only(self) -> Rankings:

@@ -18,7 +18,6 @@ from natgeo.certify.statements import Statement, pair, proponent
 from natgeo.certify.threats import Wasserstein2
 from natgeo.certify.verdict import Verdict, decide
 from natgeo.certify.witness import Counterexample, counterexample
-from natgeo.errors import ArgumentError
 from natgeo.geometry.natural import NaturalGeometry, as_target_store
 from natgeo.types import Store, Threat
 
@@ -157,24 +156,18 @@ class Rankings:
         Raises:
             ArgumentError: for a bad number, or fewer than two training examples.
         """
-        pairs = checks.count("pairs", pairs)
-        seed = checks.count("seed", seed, low=0)
-        if not 0 < checks.nonnegative("level", level) < 1:
-            raise ArgumentError(f"level={level!r} must lie between 0 and 1.")
         n, k = self.geometry.train.shape
-        if n < 2:
-            raise ArgumentError("one training example has no pairs to sample.")
+        drawn = sample.drawn(n, pairs, seed, level)
         workload.require_memory(
             workload.rows_bytes(n, k, copies=self._copies), "The proof of the geometry"
         )
         threats = self._threats(radii)
-        drawn = sample.draw_pairs(n, pairs, seed)
         rows = self.targets.rows(np.arange(self.targets.shape[0]))
         with np.errstate(over="ignore", invalid="ignore"):
             targets = self.proof.whiten(np.asarray(rows, np.float64))
         counts = count_pairs(self.proof, targets, *self._asked(threats), drawn)
         return sample.estimate(
-            counts[:, 0] if radii is None else counts, pairs, seed, level
+            counts[:, 0] if radii is None else counts, len(drawn), int(seed), level
         )
 
     def workload(self, radii: Sequence[float] | None = None) -> workload.Workload:

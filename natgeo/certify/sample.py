@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from natgeo import checks
+from natgeo.errors import ArgumentError
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -41,6 +44,21 @@ def draw_pairs(size: int, pairs: int, seed: int) -> np.ndarray:
     first = rng.integers(0, size, pairs)
     second = rng.integers(0, size - 1, pairs)
     return np.stack([first, second + (second >= first)], axis=1)
+
+
+def drawn(size: int, pairs: int, seed: int, level: float) -> np.ndarray:
+    """`draw_pairs`, after refusing what makes no sample and no interval.
+
+    Raises:
+        ArgumentError: for a bad number, or fewer than two training examples.
+    """
+    pairs = checks.count("pairs", pairs)
+    seed = checks.count("seed", seed, low=0)
+    if not 0 < checks.nonnegative("level", level) < 1:
+        raise ArgumentError(f"level={level!r} must lie between 0 and 1.")
+    if size < 2:
+        raise ArgumentError("one training example has no pairs to sample.")
+    return draw_pairs(size, pairs, seed)
 
 
 def estimate(counts: np.ndarray, pairs: int, seed: int, level: float) -> Estimate:

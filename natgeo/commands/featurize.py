@@ -65,8 +65,8 @@ PROJECTORS = (
 @click.option(
     "--shard-rows",
     type=int,
-    help="Examples per file; at most this many are lost when a run is stopped. "
-    "Default: 8192, or as many as 64 MiB hold.",
+    help="Examples per file, rounded up to whole steps; at most a file is lost when a "
+    "run is stopped. Default: 8192, or as many as 64 MiB hold.",
 )
 @click.option(
     "--resume",

@@ -42,9 +42,10 @@ class Plan:
 
     def describe(self) -> str:
         """The choice in words."""
-        known = self.temporary is not None
-        memory = f", {size(self.temporary or 0)} of temporary memory each"
-        return f"steps of {self.batch_size} examples{memory if known else ''}"
+        words = f"steps of {self.batch_size} examples"
+        if self.temporary is None:
+            return words
+        return f"{words}, {size(self.temporary)} of temporary memory each"
 
 
 def choose(

@@ -86,14 +86,14 @@ def test_an_ensemble_of_one_is_that_one_exactly():
 def test_an_estimate_of_one_checkpoint_is_about_its_fraction_under_a_ridge():
     # Here the bound under a ridge proves far more pairs than the closed form.
     order = certified(eps=0.3, ridge=100.0, count=1, n=30)
-    found = order.estimate(pairs=2000, seed=1, confidence=0.999)
+    found = order.estimate(2000, seed=1, level=0.999)
     for t in range(M):
         proven = sum(
             order.verdict(target=t, above=i, below=j).status == "certified"
             for i, j in itertools.permutations(range(30), 2)
         )
-        assert found[t, 1] < proven / order.pairs
-        assert found[t, 1] < order.fraction[t] < found[t, 2]
+        assert found.low[t] < proven / order.pairs
+        assert found.low[t] < order.fraction[t] < found.high[t]
 
 
 def test_equal_checkpoints_are_like_one():
@@ -240,13 +240,18 @@ def test_beyond_radius_one_nothing_is_certified():
 
 def test_an_estimate_brackets_the_fraction_and_says_how_well():
     order = certified(eps=0.05, n=30)
-    found = order.estimate(pairs=2000, seed=1)
-    assert ((found[:, 1] < found[:, 0]) & (found[:, 0] < found[:, 2])).all()
-    assert ((found[:, 1] < order.fraction) & (order.fraction < found[:, 2])).all()
-    np.testing.assert_array_equal(found, order.estimate(pairs=2000, seed=1))
-    none = certified(eps=1.0).estimate(pairs=50)
-    assert (none[:, :2] == 0).all()
-    assert (none[:, 2] < 0.08).all()
+    found = order.estimate(2000, seed=1)
+    assert ((found.low < found.fraction) & (found.fraction < found.high)).all()
+    assert ((found.low < order.fraction) & (order.fraction < found.high)).all()
+    again = order.estimate(2000, seed=1)
+    np.testing.assert_array_equal(found.fraction, again.fraction)
+    assert (found.pairs, found.seed, found.level) == (2000, 1, 0.95)
+    none = certified(eps=1.0).estimate(50)
+    assert (none.fraction == 0).all()
+    assert (none.low == 0).all()
+    assert (none.high < 0.08).all()
+    with pytest.raises(ArgumentError, match="level"):
+        order.estimate(50, level=1.0)
 
 
 def test_mean_weights_are_correctly_rounded_and_their_rounding_counts():
