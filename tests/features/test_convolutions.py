@@ -177,7 +177,8 @@ def embedded(take):
     return output
 
 
-@pytest.mark.parametrize("width", [3, 12])
+# Narrower and wider than the seven rows: the sketch runs along the longer side.
+@pytest.mark.parametrize("width", [3, pytest.param(12, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "take",
     [
@@ -253,7 +254,7 @@ def test_flax_attention_is_tapped(rng):
     paths = [jax.tree_util.keystr(p) for p, _ in jax.tree.leaves_with_path(params)]
     tapped = {paths[leaf] for leaf in found.leaves}
     assert tapped == {path for path in paths if "bias" not in path}
-    both_routes_agree(output, params, TOKENS, (CountSketch, Kronecker))
+    both_routes_agree(output, params, TOKENS)
 
 
 def test_parameters_cast_to_half_precision_are_tapped(rng):
