@@ -63,9 +63,7 @@ def issue_certificate(
         rival = min(top, len(order) - 1)
         pair = {"target": target, "above": int(order[0]), "below": int(order[rival])}
         statement = rankings.statement(**pair)
-        # Files prove by the closed form alone, not by the bound under a ridge.
-        cosine = decide(rankings.proof, statement, rankings.threat).cosine
-        radius = Wasserstein2.radius(cosine)
+        radius = decide(rankings.proof, statement, rankings.threat).radius
         if not radius > 0:
             continue
         claims.append((statement, Wasserstein2(radius)))
