@@ -11,11 +11,12 @@ import numpy as np
 
 from natgeo import checks
 from natgeo.certify import attacks, ranges, sample, sweep, workload
+from natgeo.certify.limits import Moves
 from natgeo.certify.pairs import count_pairs
 from natgeo.certify.rounding import Proof, prove
 from natgeo.certify.screen import Kernel, in_numpy
 from natgeo.certify.statements import Statement, pair, proponent
-from natgeo.certify.threats import Wasserstein2
+from natgeo.certify.threats import Moving, Wasserstein2
 from natgeo.certify.verdict import Verdict, decide
 from natgeo.certify.witness import Counterexample, counterexample
 from natgeo.geometry.natural import NaturalGeometry, as_target_store
@@ -81,12 +82,11 @@ class Rankings:
     def fraction(self) -> np.ndarray:
         """Share of all pairs that is certified under the threat, [M]; 0 if no pairs.
 
-        A count over all N (N - 1) / 2 pairs, and a proven lower bound. By the closed
-        form a pair is missed only if its cosine lies within rounding of the threshold
-        (about a millionth of it; more where Q is so ill-conditioned that the whitening
-        errors dominate), or if scores near 1e150 leave its square no room. Under a
-        ridge the sweep asks for a little more than a single verdict does
-        (`ridge.pair_limits`), so `verdict` may prove pairs that are not counted here.
+        A count over all N (N - 1) / 2 pairs, and a proven lower bound. A pair is
+        missed only if its cosine lies within rounding of the threshold (about a
+        millionth of it; more where Q is so ill-conditioned that the whitening errors
+        dominate), or if scores near 1e150 leave its square no room. Everything else is
+        what `verdict` says of each pair, under a ridge too.
         """
         if isinstance(self.threat, Wasserstein2):
             return self._fractions([self.threat])[:, 0]  # a curve may know it
@@ -125,9 +125,9 @@ class Rankings:
 
         A proven lower bound of `fraction` in a few milliseconds for each target.
         """
-        kappas = [self.threat.kappa(self.proof)]
+        kappas, _, moves = self._asked([self.threat])
         found = [
-            sweep.certified_by_norms(self.proof, self._scored(group), kappas)
+            sweep.certified_by_norms(self.proof, self._scored(group), kappas, moves)
             for group in self._groups()
         ]
         return np.concatenate(found)[:, 0] / max(self.pairs, 1)
@@ -165,7 +165,8 @@ class Rankings:
         rows = self.targets.rows(np.arange(self.targets.shape[0]))
         with np.errstate(over="ignore", invalid="ignore"):
             targets = self.proof.whiten(np.asarray(rows, np.float64))
-        counts = count_pairs(self.proof, targets, *self._asked(threats), drawn)
+        kappas, radii_, moves = self._asked(threats)
+        counts = count_pairs(self.proof, targets, kappas, radii_, drawn, moves)
         return sample.estimate(
             counts[:, 0] if radii is None else counts, len(drawn), int(seed), level
         )
@@ -276,12 +277,13 @@ class Rankings:
         index = checks.index("target", target, self.targets.shape[0])
         if index not in self._counts:
             scored = self._scored(np.array([index]))
-            kappas, radii = self._asked([self.threat])
+            kappas, radii, moves = self._asked([self.threat])
             self._counts[index] = sweep.count_above_and_below(
                 self.proof,
                 scored,
                 kappas[0],
                 radii[0],
+                moves,
                 progress=self.progress,
             )
         return self._counts[index]
@@ -325,10 +327,13 @@ class Rankings:
 
     def _asked(
         self, threats: Sequence[Threat]
-    ) -> tuple[list[float], list[float | None]]:
-        """Kappa of each threat, and its radius if it is of order 2."""
+    ) -> tuple[list[float], list[float | None], Moves | None]:
+        """Kappa of each threat, its radius if it is of order 2, and what moves."""
         radii = [t.eps if isinstance(t, Wasserstein2) else None for t in threats]
-        return [threat.kappa(self.proof) for threat in threats], radii
+        first, moves = threats[0] if threats else None, None
+        if isinstance(first, Moving):
+            moves, threats = Moves(first.target, first.examples), [first.threat]
+        return [threat.kappa(self.proof) for threat in threats], radii, moves
 
     def _groups(self) -> list[np.ndarray]:
         """Targets whose scores are held together."""

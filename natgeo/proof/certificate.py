@@ -153,8 +153,12 @@ def certified_pairs(
     chosen = np.concatenate(candidates)[:most]
     rows = np.asarray(rankings.targets.rows(np.array([target])), np.float64)
     proof = rankings.proof
-    kappa = rankings.threat.kappa(proof) * (1 + _SPARE) + 8 * proof.eta
-    order = proven_orders(proof, proof.whiten(rows), chosen, kappa)[0]
+    threat = rankings.threat
+    kappa = threat.kappa(proof) * (1 + _SPARE) + 8 * proof.eta
+    radius = None
+    if isinstance(threat, Wasserstein2):
+        radius = threat.eps * (1 + _SPARE) + 8 * proof.eta
+    order = proven_orders(proof, proof.whiten(rows), chosen, kappa, radius)[0]
     kept, order = chosen[order != 0], order[order != 0]
     kept[order < 0] = kept[order < 0][:, ::-1]
     named = np.full((len(kept), 1), target)
