@@ -115,7 +115,8 @@ class Limits:
         whole = upward(np.sqrt(distance))
         rest = np.sqrt(np.maximum((whole - moves) * (whole + moves), 0))
         needed = upward(sine * rest + cosine * moves)
-        needed = np.maximum(needed, upward(moves / cosine))
+        with np.errstate(divide="ignore"):  # no cosine: nothing is certified
+            needed = np.maximum(needed, upward(moves / cosine))
         return np.square(upward((needed + self.eta * whole) / (1 - self.eta)))
 
 

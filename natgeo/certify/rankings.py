@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from natgeo import checks
-from natgeo.certify import attacks, ranges, sample, sweep, workload
+from natgeo.certify import attacks, moving_attack, ranges, sample, sweep, workload
 from natgeo.certify.limits import Moves
 from natgeo.certify.pairs import count_pairs
 from natgeo.certify.rounding import Proof, prove
@@ -18,7 +18,8 @@ from natgeo.certify.screen import Kernel, in_numpy
 from natgeo.certify.statements import Statement, pair, proponent
 from natgeo.certify.threats import Moving, Wasserstein2
 from natgeo.certify.verdict import Verdict, decide
-from natgeo.certify.witness import Counterexample, counterexample
+from natgeo.certify.witness import counterexample
+from natgeo.errors import DataError
 from natgeo.geometry.natural import NaturalGeometry, as_target_store
 from natgeo.types import Store, Threat
 
@@ -202,8 +203,8 @@ class Rankings:
             above: index of the training example that should score higher.
             below: index of the one that should score lower.
             attack: if there is no proof, search for a counterexample inside the threat
-                (order 2 or 1, deletion, addition, replacement); with one that is
-                proven the verdict is `refuted`.
+                (order 2 or 1, deletion, addition, replacement, points that move); with
+                one that is proven the verdict is `refuted`.
         """
         statement = self.statement(target=target, above=above, below=below)
         verdict = decide(self.proof, statement, self.threat)
@@ -213,7 +214,8 @@ class Rankings:
             if found.flips and found.cost <= self.threat.eps:
                 return verdict.refuted_by(found)
         elif attack and undecided:
-            other = attacks.attack(self.proof, statement, self.threat)
+            search = _attack_of(self.threat)
+            other = search(self.proof, statement, self.threat)
             if other is not None and other.flips and other.inside:
                 return verdict.refuted_by(other)
         return verdict
@@ -222,13 +224,30 @@ class Rankings:
         """The order-2 natural radius up to which the pair is proven; 0 if it is not."""
         return self.verdict(target=target, above=above, below=below).radius
 
-    def refute(self, *, target: int, above: int, below: int) -> Counterexample:
+    def refute(self, *, target: int, above: int, below: int) -> Any:
         """An explicit perturbed training set that swaps the pair, re-checked.
 
         It lies just outside the certified radius when the ridge is zero, and as close
-        as the attack can get otherwise.
+        as the attack can get otherwise. Where the points of the pair move too
+        (`Moving`), it is the strongest attack inside the threat itself; `flips` and
+        `inside` say whether it breaks the pair there.
+
+        Returns:
+            A `Counterexample`, or a `MovedCounterexample` under `Moving`.
+
+        Raises:
+            DataError: if nothing can be attacked, as where float64 holds no covariance.
         """
         statement = self.statement(target=target, above=above, below=below)
+        if isinstance(self.threat, Moving):
+            found = moving_attack.attack(self.proof, statement, self.threat)
+            if found is None:
+                raise DataError(
+                    "No attack on this pair can be shown: the covariance is too "
+                    "ill-conditioned, or the threat beside the moving points has no "
+                    "attack. Use a larger ridge, or refute under Wasserstein2."
+                )
+            return found
         verdict = decide(self.proof, statement, self.threat)
         return counterexample(self.proof, statement, verdict.radius)
 
@@ -250,8 +269,20 @@ class Rankings:
         row = np.asarray(self.targets.rows(np.array([index])), np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             left = self.proof.whiten(row)
-        forms = ranges.enclose(self.proof, left, self.proof.weighted)
-        return ranges.span(self.proof, forms, self.threat)
+        forms, threat = (
+            ranges.enclose(self.proof, left, self.proof.weighted),
+            self.threat,
+        )
+        if isinstance(threat, Moving):
+            reach = np.abs(self.geometry.weights) * threat.examples
+            forms = ranges.displaced(
+                self.proof,
+                forms,
+                (left.true_norms, np.array([threat.target])),
+                (self.proof.weighted.true_norms, reach),
+            )
+            threat = threat.threat
+        return ranges.span(self.proof, forms, threat)
 
     def ranks(self, target: int) -> np.ndarray:
         """Certified rank interval of every training example, [N, 2]; 1 is the highest.
@@ -359,6 +390,11 @@ class Rankings:
         rows = np.asarray(self.targets.rows(indices), np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             return sweep.score_intervals(self.proof, rows)
+
+
+def _attack_of(threat: Threat) -> Any:
+    """The search for counterexamples inside a threat."""
+    return moving_attack.attack if isinstance(threat, Moving) else attacks.attack
 
 
 def certify_rankings(

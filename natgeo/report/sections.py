@@ -235,12 +235,14 @@ def pair_section(
         breaking = verdict.counterexample or rankings.refute(
             target=target, above=above, below=below
         )
-        found = {
-            "cost": breaking.cost,
-            "gap_before": breaking.gap_before,
-            "gap_after": breaking.gap_after,
-            "flips": breaking.flips,
-        }
+        # Only a move of the distribution alone has a cost to compare with a radius.
+        if hasattr(breaking, "cost"):
+            found = {
+                "cost": breaking.cost,
+                "gap_before": breaking.gap_before,
+                "gap_after": breaking.gap_after,
+                "flips": breaking.flips,
+            }
     return {
         "target": target,
         "above": above,

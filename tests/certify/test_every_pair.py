@@ -95,3 +95,56 @@ def test_certified_pairs_are_the_single_verdicts(ridge):
     found = np.zeros((26, 26), bool)
     found[pairs[:, 1], pairs[:, 2]] = True
     np.testing.assert_array_equal(found, certified_above(order, 1))
+
+
+MOVING = {
+    "points alone": ng.threats.Moving(ng.threats.Wasserstein2(0.0), 0.02, 0.05),
+    "everything": ng.threats.WassersteinInfinity(0.02),
+    "the target": ng.threats.Moving(ng.threats.Wasserstein2(0.05), 0.3, 0.0),
+    "beside a deletion": ng.threats.Moving(ng.threats.Delete(1), 0.01, 0.01),
+    "nothing": ng.threats.Moving(ng.threats.Wasserstein2(0.05), 0.0, 0.0),
+    "far": ng.threats.Moving(ng.threats.Wasserstein2(0.1), 0.2, 0.3),
+}
+
+
+def check_moving():
+    """One feature: every cosine is 1, and only the angles of the moves matter."""
+    threat = ng.threats.Moving(ng.threats.Wasserstein2(0.3), 0.2, 0.3)
+    assert check_every_pair(threat, k=1) > 10
+    check_every_pair(MOVING["everything"], ridge=0.2)
+
+
+def test_points_that_move_along_one_line():
+    check_moving()
+
+
+@pytest.mark.parametrize("threat", MOVING.values(), ids=MOVING)
+@pytest.mark.parametrize("ridge", [0.0, 0.2])
+def test_points_that_move_count_their_single_verdicts(threat, ridge):
+    assert check_every_pair(threat, ridge=ridge) > 10
+
+
+def test_a_target_that_can_vanish_and_an_eps_of_one_certify_nothing():
+    for threat in (
+        ng.threats.Moving(ng.threats.Wasserstein2(0.0), 1e9, 0.0),
+        ng.threats.Moving(ng.threats.Wasserstein2(0.0), 0.0, 1e9),
+        ng.threats.WassersteinInfinity(1.0),
+    ):
+        assert check_every_pair(threat) == 0
+
+
+def test_nothing_that_moves_by_nothing_is_the_ball_without_a_ridge():
+    still = rankings(MOVING["nothing"])
+    ball = rankings(ng.threats.Wasserstein2(0.05))
+    np.testing.assert_array_equal(still.counts(), ball.counts())
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.2])
+def test_points_that_move_are_sampled_and_swept_in_parts(ridge):
+    order = rankings(MOVING["everything"], ridge=ridge, n=40)
+    parts = sum(order.counts(part=(p, 3)) for p in range(3))
+    np.testing.assert_array_equal(parts, order.counts())
+    drawn = order.estimate(4000, seed=3, level=0.999)
+    assert (drawn.low <= order.fraction).all()
+    assert (order.fraction <= drawn.high).all()
+    assert order.workload().pairs == order.pairs
