@@ -167,6 +167,11 @@ def curve_section(
     }
 
 
+def _radius(rankings: Rankings) -> float | None:
+    """The order-2 radius, which others can be compared with; None for other threats."""
+    return rankings.threat.eps if isinstance(rankings.threat, Wasserstein2) else None
+
+
 def target_section(
     rankings: Rankings,
     scores: np.ndarray,
@@ -197,7 +202,7 @@ def target_section(
     return {
         "target": target,
         **{"label": None, "predicted": None, "thumbnail": None, **(about or {})},
-        "eps": getattr(rankings.threat, "eps", None),
+        "eps": _radius(rankings),
         "proponents": [
             {
                 "index": int(i),
@@ -250,7 +255,7 @@ def pair_section(
         "claim": guarantee.certificate_in_words(rankings.proof, verdict),
         "status": verdict.status,
         "radius": verdict.radius,
-        "eps": getattr(rankings.threat, "eps", None),
+        "eps": _radius(rankings),
         "thumbnails": {"target": None, "above": None, "below": None}
         | dict(thumbnails or {}),
         "counterexample": found,
