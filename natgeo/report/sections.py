@@ -57,10 +57,10 @@ def geometry_section(rankings: Rankings) -> dict[str, Any]:
         "M": rankings.targets.shape[0],
         "K": geometry.width,
         "ridge": geometry.ridge,
-        "condition": _finite(geometry.condition),
-        "effective_dimension": _finite(geometry.effective_dimension),
-        "spectral_amplification": _finite(geometry.spectral_amplification),
-        "eta": _finite(rankings.proof.eta),
+        "condition": finite(geometry.condition),
+        "effective_dimension": finite(geometry.effective_dimension),
+        "spectral_amplification": finite(geometry.spectral_amplification),
+        "eta": finite(rankings.proof.eta),
         "sha256": geometry.train.digest(),
     }
 
@@ -113,8 +113,8 @@ def scale_section(
 def _distance(name: str, found: Distance) -> dict[str, Any]:
     return {
         "change": name,
-        "covariance": _finite(found.covariance),
-        "moved": _finite(found.moved),
+        "covariance": finite(found.covariance),
+        "moved": finite(found.moved),
     }
 
 
@@ -159,9 +159,9 @@ def curve_section(
         "certified": certified.tolist(),
         "sensitivity_natural": natural.tolist(),
         "sensitivity_euclidean": flat,
-        "matched": _finite(matched),
-        "amplification_median": _finite(ratio["median"]),
-        "amplification_max": _finite(ratio["max"]),
+        "matched": finite(matched),
+        "amplification_median": finite(ratio["median"]),
+        "amplification_max": finite(ratio["max"]),
         "targets": targets.shape[0],
         "pairs": rankings.pairs,
     }
@@ -306,6 +306,6 @@ def scan_section(
     }
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """The number, or None where JSON has no word for it."""
     return float(value) if np.isfinite(value) else None

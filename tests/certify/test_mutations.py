@@ -855,7 +855,7 @@ ENSEMBLE = [
         test_ensemble.check_radius_is_tight,
     ),
     (
-        "EnsembleRankings._certified",
+        "EnsembleRankings._orders",
         "upward(rows.true_norms[t] * distance)",
         "0.8 * rows.true_norms[t] * distance",
         ensemble_fraction,
