@@ -82,7 +82,7 @@ def write_certificate(
         counts: targets for which the number of certified pairs, of all pairs of
             training examples, is claimed under the threat of `rankings`. Whoever checks
             it counts again in float64 with NumPy: about N^2 (K + 20) steps for each
-            target, a second for 4,000 examples.
+            target, a few seconds for 4,000 examples.
         include_features: copy the training features into the folder, for people who
             do not have the store.
         provenance: words for people; the checker never uses them.
