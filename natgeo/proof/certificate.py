@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,25 @@ from natgeo import checks
 from natgeo.certify.pairs import proven_orders
 from natgeo.certify.rankings import Rankings
 from natgeo.certify.statements import Statement
-from natgeo.certify.threats import Add, Delete, Replace, Wasserstein1, Wasserstein2
+from natgeo.certify.threats import (
+    Add,
+    Delete,
+    Euclidean2,
+    Moving,
+    Replace,
+    Wasserstein1,
+    Wasserstein2,
+    WassersteinInfinity,
+)
 from natgeo.certify.verdict import CERTIFIED, decide
 from natgeo.certify.witness import Counterexample
 from natgeo.errors import ArgumentError, DataError, StoreError
 from natgeo.geometry.natural import NaturalGeometry, natural_geometry
-from natgeo.proof import document, language
+from natgeo.proof import counting, document, language
 from natgeo.proof import folder as folder_files
 from natgeo.proof.checker import CheckReport, check_certificate
-from natgeo.proof.data import weights_digest
+from natgeo.proof.data import Data, weights_digest
+from natgeo.proof.recipe import Recipe
 from natgeo.store.manifest import npy_header, write_atomically
 from natgeo.store.memory import MemoryStore, little_endian
 from natgeo.types import Threat
@@ -37,6 +49,9 @@ _KINDS: dict[type, str] = {
     Delete: "delete",
     Add: "add",
     Replace: "replace",
+    Euclidean2: "euclidean2",
+    Moving: "moving",
+    WassersteinInfinity: "winf",
 }
 # The listed pairs are proven with this much to spare, so that a checker whose bounds
 # are a little wider proves them too.
@@ -50,6 +65,7 @@ def write_certificate(
     *,
     refutations: Sequence[tuple[Statement, Counterexample]] = (),
     pairs: Any = None,
+    counts: Sequence[int] = (),
     include_features: bool = False,
     provenance: Mapping[str, str] | None = None,
 ) -> CheckReport:
@@ -63,6 +79,10 @@ def write_certificate(
         refutations: statements with a counterexample, as `Rankings.refute` returns it.
         pairs: indices (target, above, below), [P, 3], all certified under the threat of
             `rankings`; checked by the float64 recipe. See `certified_pairs`.
+        counts: targets for which the number of certified pairs, of all pairs of
+            training examples, is claimed under the threat of `rankings`. Whoever checks
+            it counts again in float64 with NumPy: about N^2 (K + 20) steps for each
+            target, a few seconds for 4,000 examples.
         include_features: copy the training features into the folder, for people who
             do not have the store.
         provenance: words for people; the checker never uses them.
@@ -71,8 +91,8 @@ def write_certificate(
         What the checker finds in the written folder.
 
     Raises:
-        ArgumentError: if a claim is not certified, or only by the bound under a
-            ridge (the checker knows the closed form alone), or nothing is claimed.
+        ArgumentError: if a claim is not certified, nothing is claimed, or a file has
+            no words for a threat.
         DataError: if the checker cannot prove what was written; nothing is left.
         StoreError: if the folder is in use or cannot be written.
     """
@@ -86,6 +106,8 @@ def write_certificate(
         draft.refute(statement, found)
     if pairs is not None:
         draft.list_pairs(np.asarray(pairs))
+    for target in counts:
+        draft.count(target)
     if include_features:
         draft.include_features()
     body = draft.body(provenance or {})
@@ -131,8 +153,12 @@ def certified_pairs(
     chosen = np.concatenate(candidates)[:most]
     rows = np.asarray(rankings.targets.rows(np.array([target])), np.float64)
     proof = rankings.proof
-    kappa = rankings.threat.kappa(proof) * (1 + _SPARE) + 8 * proof.eta
-    order = proven_orders(proof, proof.whiten(rows), chosen, kappa)[0]
+    threat = rankings.threat
+    kappa = threat.kappa(proof) * (1 + _SPARE) + 8 * proof.eta
+    radius = None
+    if isinstance(threat, Wasserstein2):
+        radius = threat.eps * (1 + _SPARE) + 8 * proof.eta
+    order = proven_orders(proof, proof.whiten(rows), chosen, kappa, radius)[0]
     kept, order = chosen[order != 0], order[order != 0]
     kept[order < 0] = kept[order < 0][:, ::-1]
     named = np.full((len(kept), 1), target)
@@ -145,9 +171,12 @@ class _Draft:
     def __init__(self, rankings: Rankings):
         self._rankings, self._geometry = rankings, rankings.geometry
         self._claims: list[dict[str, Any]] = []
+        self._counts: list[dict[str, Any]] = []
         self._refutations: list[dict[str, Any]] = []
         self._bulk: dict[str, Any] | None = None
         self._targets: set[int] = set()
+        self._known: dict[int, np.ndarray] = {}  # features of targets counted for
+        self._sharp = False  # whether a claim depends on the least eigenvalue of Q
         self._witnesses: list[np.ndarray] = []
         self._places: dict[bytes, int] = {}
         self.arrays: dict[str, np.ndarray] = {}
@@ -160,17 +189,12 @@ class _Draft:
                 f"{name} is not certified, so no certificate can say that "
                 f"{statement.claim} under {threat.describe()}: {verdict.reason}."
             )
-        if not verdict.cosine > threat.kappa(self._rankings.proof):
-            raise ArgumentError(
-                f"{name} is certified by the bound under a ridge alone, and a "
-                f"certificate proves by the closed form, which reaches radius "
-                f"{Wasserstein2.radius(verdict.cosine)!r}. Claim at most that."
-            )
         sides = (statement.u.vector, statement.v.vector)
         places = [self._witness(side) for side in sides]
         written = _threat(threat)
         if written["kind"] in language.NEED_NORMS:
             self.arrays["whitener"] = self._geometry.whitener
+        self._sharp |= written["kind"] == "euclidean2"
         self._claims.append(
             {**self._said(statement), "threat": written, "witness": places}
         )
@@ -215,7 +239,47 @@ class _Draft:
         self.arrays["pairs"] = pairs.astype(np.int32)
         self.arrays["whitener"] = self._geometry.whitener
         self._targets.update(np.unique(pairs[:, 0]).tolist())
-        self._bulk = {"threat": _threat(self._rankings.threat)}
+        self._bulk = {"threat": self._of_all_pairs()}
+
+    def count(self, target: int) -> None:
+        """Adds the number of all pairs that the float64 recipe proves."""
+        rankings, geometry = self._rankings, self._geometry
+        target = checks.index("counts", target, rankings.targets.shape[0])
+        written, threat = self._of_all_pairs(), rankings.threat
+        self._known[target] = rankings.targets.rows(np.array([target]))[0]
+        # With some to spare, so that a checker that rounds otherwise finds as many.
+        kappa = threat.kappa(rankings.proof) * (1 + _SPARE) + 8 * self._recipe.eta
+        eps = threat.eps if isinstance(threat, Wasserstein2) else None
+        found = counting.proven_pairs(
+            self._recipe,
+            target,
+            Fraction(min(kappa, 1.0)) ** 2,
+            None if eps is None else eps * (1 + _SPARE),
+        )
+        self.arrays["whitener"] = geometry.whitener
+        self._targets.add(target)
+        says = language.count_words(target, found, geometry.train.shape[0])
+        self._counts.append(
+            {"target": target, "at_least": found, "says": says, "threat": written}
+        )
+
+    @cached_property
+    def _recipe(self) -> Recipe:
+        geometry = self._geometry
+        data = Data(geometry.train, self._known)
+        return Recipe(data, geometry.whitener, geometry.ridge)
+
+    def _of_all_pairs(self) -> dict[str, Any]:
+        """The threat of the rankings, if a file can prove all pairs under it."""
+        threat = _threat(self._rankings.threat)
+        if threat["kind"] in language.MOVING:
+            raise ArgumentError(
+                "A certificate file proves single claims under a threat that moves the "
+                "evaluated points, not lists or counts of pairs: leave out pairs and "
+                "counts, or certify under w2."
+            )
+        self._sharp |= threat["kind"] == "euclidean2"
+        return threat
 
     def include_features(self) -> None:
         """Adds the training features and their residual weights."""
@@ -226,8 +290,11 @@ class _Draft:
 
     def body(self, provenance: Mapping[str, str]) -> dict[str, Any]:
         """The contents of `certificate.json`; completes the arrays."""
-        if not self._claims and not self._refutations and self._bulk is None:
-            raise ArgumentError("There is nothing to certify: name claims or pairs.")
+        parts = self._claims, self._counts, self._refutations, self._bulk
+        if not any(parts):
+            raise ArgumentError(
+                "There is nothing to certify: name claims, pairs or counts."
+            )
         geometry = self._geometry
         if self._witnesses:
             self.arrays["witnesses"] = np.stack(self._witnesses)
@@ -239,9 +306,10 @@ class _Draft:
                 "weights": weights_digest(geometry.train),
                 "targets": self._target_rows(),
                 "ridge": geometry.ridge.hex(),
-                "floor": _floor(geometry).hex(),
+                "floor": _floor(geometry, self._sharp).hex(),
             },
             "claims": self._claims,
+            "counts": self._counts,
             "refutations": self._refutations,
             "bulk": self._bulk,
             "provenance": {str(k): str(v) for k, v in provenance.items()},
@@ -288,12 +356,15 @@ def _solve(geometry: NaturalGeometry, vector: np.ndarray) -> np.ndarray:
     return found
 
 
-def _floor(geometry: NaturalGeometry) -> float:
+def _floor(geometry: NaturalGeometry, sharp: bool = False) -> float:
     """A lower bound of the eigenvalues of Q that a checker can prove.
 
-    The ridge needs no proof, and half the smallest eigenvalue a factorisation.
+    The ridge needs no proof, and half the smallest eigenvalue a factorisation; so does
+    a sharp one, which fails where Q is too ill-conditioned for it.
     """
     smallest = float(geometry.spectrum[0])
+    if sharp:
+        return max(float(geometry.ridge), smallest * (1 - 2.0**-10))
     if geometry.ridge > 2.0**-30 * smallest:
         return float(geometry.ridge)
     return smallest / 2
@@ -310,12 +381,17 @@ def _low_rank(moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _threat(threat: Threat) -> dict[str, Any]:
     kind = _KINDS.get(type(threat))
-    if kind is None:
+    beside = threat.threat if isinstance(threat, Moving) else None
+    if kind is None or not (beside is None or isinstance(beside, Wasserstein2)):
         raise ArgumentError(
             f"A certificate has no words for the threat {threat!r}: it knows "
-            f"{', '.join(sorted(_KINDS.values()))}."
+            f"{', '.join(sorted(_KINDS.values()))}, and points that move only beside "
+            f"an order-2 ball (w2)."
         )
-    values = {name: getattr(threat, name) for name in language.THREATS[kind]}
+    values = {
+        name: getattr(beside if beside and name == "eps" else threat, name)
+        for name in language.THREATS[kind]
+    }
     written = {k: v.hex() if isinstance(v, float) else v for k, v in values.items()}
     return {"kind": kind, **written}
 

@@ -94,8 +94,10 @@ def _target(target: dict[str, Any]) -> Table:
     title = f"Target {target['target']}"
     if target.get("label") is not None:
         title += f": a {target['label']}, predicted {target['predicted']}"
+    eps = target.get("eps")
+    ball = "under the threat" if eps is None else f"at eps = {eps:g}"
     table = _table(
-        f"{title}. Top proponents, rank certified at eps = {target['eps']:g}",
+        f"{title}. Top proponents, rank certified {ball}",
         "training example",
         "label",
         "score",
