@@ -9,7 +9,7 @@ import numpy as np
 from natgeo import checks
 from natgeo.convex import solver
 from natgeo.convex.losses import Logistic, Loss, Multinomial, Squared
-from natgeo.convex.model import ConvexModel, Scaling
+from natgeo.convex.model import ConvexModel, Scaling, at_optimum
 from natgeo.convex.risk import Risk
 from natgeo.errors import ArgumentError, DataError
 
@@ -67,33 +67,8 @@ def fit(
     penalty = np.full(table.shape[1] + intercept, mu)
     if intercept:
         penalty[-1] = 0.0
-    return optimum(
-        Risk(chosen, scaling.rows(table), labels, shares, penalty), scaling, classes
-    )
-
-
-def optimum(
-    risk: Risk,
-    scaling: Scaling,
-    classes: np.ndarray | None,
-    *,
-    start: np.ndarray | None = None,
-    notes: tuple[str, ...] = (),
-) -> ConvexModel:
-    """The model at the optimum of a risk."""
-    found = solver.minimize(risk, start)
-    return ConvexModel(
-        risk.loss,
-        risk.design,
-        risk.labels,
-        risk.weights,
-        risk.penalty,
-        found.theta,
-        found.residual,
-        scaling,
-        classes,
-        notes,
-    )
+    risk = Risk(chosen, scaling.rows(table), labels, shares, penalty)
+    return at_optimum(risk, solver.minimize(risk), scaling, classes)
 
 
 def choose_loss(y: np.ndarray) -> str:

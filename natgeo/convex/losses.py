@@ -88,7 +88,7 @@ class Logistic:
         return np.logaddexp(0.0, -_signs(y) * u[:, 0])
 
     def first(self, u: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Gradient in u, -s sigmoid(-s u), [N, 1]: exact to rounding when it is tiny."""
+        """Gradient in u, -s sigmoid(-s u), [N, 1]; tiny ones keep their digits."""
         s = _signs(y)[:, None]
         return -s * _sigmoid(-s * u)
 
@@ -165,7 +165,7 @@ class Multinomial:
         return top + np.log1p(rest.sum(axis=1))
 
     def first(self, u: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Gradient in u, [N, C - 1]: exact to rounding when it is tiny."""
+        """Gradient in u, [N, C - 1]: tiny ones keep their digits."""
         errors = self.probabilities(u)
         rows = np.arange(len(u))
         # p_y - 1 as minus the sum of the others: no cancellation.

@@ -213,9 +213,7 @@ class ConvexModel(Risk):
         _check_shapes(new, self.design.shape[1])
         start = self.coefficients if start is None else start
         found = solver.minimize(new, start)
-        return ConvexModel(
-            *vars_of(new), found.theta, found.residual, self.scaling, self.classes
-        )
+        return at_optimum(new, found, self.scaling, self.classes)
 
     def _new_weights(
         self, design: np.ndarray | None, weights: np.ndarray | None
@@ -236,9 +234,26 @@ class ConvexModel(Risk):
         return np.atleast_2d(rows), np.atleast_1d(labels)
 
 
-def vars_of(risk: Risk) -> tuple:
-    """The five fields of a risk, in order."""
-    return risk.loss, risk.design, risk.labels, risk.weights, risk.penalty
+def at_optimum(
+    risk: Risk,
+    found: solver.Optimum,
+    scaling: Scaling,
+    classes: np.ndarray | None,
+    notes: tuple[str, ...] = (),
+) -> ConvexModel:
+    """The model of a risk whose minimiser was found."""
+    return ConvexModel(
+        risk.loss,
+        risk.design,
+        risk.labels,
+        risk.weights,
+        risk.penalty,
+        found.theta,
+        found.residual,
+        scaling,
+        classes,
+        notes,
+    )
 
 
 def _check_shapes(risk: Risk, columns: int) -> None:

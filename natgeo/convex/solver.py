@@ -55,10 +55,10 @@ def minimize(risk: Risk, start: np.ndarray | None = None) -> Optimum:
     return _newton(risk, theta)
 
 
-def residual(risk: Risk, theta: np.ndarray) -> float:
+def residual(risk: Risk, theta: np.ndarray, gradient: np.ndarray) -> float:
     """Largest entry of the gradient over the scale of its rounding errors."""
-    gradient, scale = np.abs(risk.gradient_at(theta)), risk.rounding_at(theta)
-    return float(np.max(np.divide(gradient, scale, out=gradient, where=scale > 0)))
+    size, scale = np.abs(gradient), risk.rounding_at(theta)
+    return float(np.max(np.divide(size, scale, out=size, where=scale > 0)))
 
 
 def factorize(risk: Risk, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -109,13 +109,15 @@ def solve(risk: Risk, theta: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _newton(risk: Risk, theta: np.ndarray) -> Optimum:
-    best = Optimum(theta, residual(risk, theta), 0)
+    gradient = risk.gradient_at(theta)
+    best = Optimum(theta, residual(risk, theta, gradient), 0)
     for steps in range(1, MOST_STEPS + 1):
         if best.residual <= AIM:
             break
-        step = _step(risk, best.theta)
-        moved = _search(risk, best.theta, step)
-        found = Optimum(moved, residual(risk, moved), steps)
+        step = _step(risk, best.theta, gradient)
+        moved = _search(risk, best.theta, step, float(np.sum(gradient * step)))
+        gradient = risk.gradient_at(moved)
+        found = Optimum(moved, residual(risk, moved, gradient), steps)
         # Near the optimum the value is flat to rounding and the gradient decides.
         if found.residual >= best.residual and best.residual <= ACCEPT:
             break
@@ -127,17 +129,17 @@ def _newton(risk: Risk, theta: np.ndarray) -> Optimum:
     return best
 
 
-def _step(risk: Risk, theta: np.ndarray) -> np.ndarray:
-    gradient = risk.gradient_at(theta)
+def _step(risk: Risk, theta: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     if risk.parameters > DENSE:
         return -solve(risk, theta, gradient.ravel()).reshape(risk.shape)
     _, factor = factorize(risk, theta)
     return -linalg.cho_solve((factor, True), gradient.ravel()).reshape(risk.shape)
 
 
-def _search(risk: Risk, theta: np.ndarray, step: np.ndarray) -> np.ndarray:
+def _search(
+    risk: Risk, theta: np.ndarray, step: np.ndarray, slope: float
+) -> np.ndarray:
     """The full step, halved until the risk falls as a convex function must."""
-    slope = float(np.sum(risk.gradient_at(theta) * step))
     value = risk.value_at(theta)
     if -slope <= 1e-10 * max(abs(value), np.finfo(float).tiny):
         return theta + step
