@@ -14,7 +14,7 @@ from natgeo.convex.risk import Risk
 from natgeo.errors import ArgumentError, DataError
 
 LOSSES = ("squared", "logistic", "multinomial")
-# Whole-number labels with more distinct values than this are numbers, not classes.
+# Integer labels with more distinct values than this are numbers, not classes.
 MOST_CODES = 30
 
 
@@ -74,14 +74,13 @@ def fit(
 def choose_loss(y: np.ndarray) -> str:
     """The loss that labels call for.
 
-    Text and booleans are classes, and so are at most `MOST_CODES` different whole
-    numbers: two are "logistic", more "multinomial". All else is "squared".
+    Text and booleans are classes, and so are at most `MOST_CODES` different integers:
+    two are "logistic", more "multinomial". Floating-point numbers are "squared".
     """
-    values = np.unique(y)
-    whole = y.dtype.kind in "iu" or (y.dtype.kind == "f" and np.all(y == np.floor(y)))
-    if y.dtype.kind in "iuf" and not (whole and len(values) <= MOST_CODES):
+    classes = len(np.unique(y))
+    if y.dtype.kind == "f" or (y.dtype.kind in "iu" and classes > MOST_CODES):
         return "squared"
-    return "logistic" if len(values) == 2 else "multinomial"
+    return "logistic" if classes == 2 else "multinomial"
 
 
 def as_table(x: Any) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -175,8 +175,17 @@ class ConvexModel(Risk):
         u = self.rows(x) @ self.coefficients
         if self.classes is None:
             return u[:, 0]
-        assert not isinstance(self.loss, Squared)
-        return self.classes[np.argmax(self.loss.probabilities(u), axis=1)]
+        return self.classes[np.argmax(self.probabilities(u), axis=1)]
+
+    def probabilities(self, u: np.ndarray) -> np.ndarray:
+        """Probability of every class at linear predictors [B, q], [B, C].
+
+        Raises:
+            ArgumentError: for squared loss, which has no classes.
+        """
+        if isinstance(self.loss, Squared):
+            raise ArgumentError("A model with squared loss has no probabilities.")
+        return self.loss.probabilities(u)
 
     def refit(
         self,
