@@ -122,10 +122,10 @@ class Ground:
 
     @property
     def scale(self) -> Span:
-        """Span of the exact rho^2."""
-        square = Span.around(np.float64(self.rho), upward(4 * U * self.rho))
-        ends = Span(np.float64(1 - self.distortion), np.float64(1 + self.distortion))
-        return square * square * ends
+        """Span of the exact rho: sqrt(1 +- d) is between 1 - d and 1 + d."""
+        computed = Span.around(np.float64(self.rho), upward(4 * U * self.rho))
+        one = np.float64(1)
+        return computed * Span.around(one, np.float64(self.distortion))
 
     def points(self, rows: np.ndarray, labels: np.ndarray) -> Points:
         """Natural coordinates of other examples: rows [B, p], labels [B]."""

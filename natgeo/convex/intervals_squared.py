@@ -62,8 +62,13 @@ With X = S - I, x = norm_F of its block on the inputs, y = |X_b|, x^2 + 2 y^2 <=
     c0 = |eta_t eta_i| h n_t n_i,   c1 = |k| (|q| + h s),   c2 = |q| m,
 
 the largest value of 4 c0 x^2 + 4 g c1 x y + 4 g^2 c2 y^2 plus what eps^2 beside 2 x
-adds. Rounding: everything above is for exact natural coordinates; each enters with the
-bound of its error, and each bound is rounded outwards.
+adds.
+
+Prediction. The influence on the prediction theta^T x_t itself is rho (eta_i - B) C:
+the same with eta_t = 1 and A = 0, k = xi_i, c2 = 0 and no cubic term.
+
+Rounding. All of this is for exact natural coordinates; each enters with the bound of
+its error, and each bound is rounded outwards.
 """
 
 from __future__ import annotations
@@ -77,6 +82,7 @@ from natgeo.certify.bounds import upward
 from natgeo.convex.intervals_ground import Ground, Points
 from natgeo.convex.spans import Span
 
+_ONE = Span(np.ones(1), np.ones(1))
 # Relative error of any sum of the products below, many times over.
 _LOST = 2.0**-44
 
@@ -102,19 +108,45 @@ class Scales:
         return cls(eps, tau, h, float(upward((1 + eps / np.sqrt(2.0)) * h)))
 
 
-def influence_at(ground: Ground, target: Points, examples: Points) -> Span:
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """A target: its loss, or its prediction.
+
+    Attributes:
+        points: exactly one example.
+        linear: whether the prediction is explained.
+    """
+
+    points: Points
+    linear: bool
+
+    @property
+    def residuals(self) -> Span:
+        """eta_t, or 1."""
+        return _ONE if self.linear else self.points.residuals
+
+    def retrained(self, scales: Scales) -> Span:
+        """Span of eta_t - A after retraining, or 1."""
+        return _ONE if self.linear else residuals_within(self.points, scales)
+
+    def unit(self, ground: Ground) -> Span:
+        """What turns the product into the influence: -rho^2, or rho."""
+        return ground.scale if self.linear else -(ground.scale * ground.scale)
+
+
+def influence_at(ground: Ground, target: Explained, examples: Points) -> Span:
     """Spans of the influence on the stored data themselves, [B]."""
-    eta_t, eta_i = target.residuals, examples.residuals
-    return -(ground.scale * eta_t * eta_i * target.products(examples))
+    form = target.points.products(examples)
+    return target.unit(ground) * (target.residuals * examples.residuals * form)
 
 
-def by_product(ground: Ground, target: Points, examples: Points, eps: float) -> Span:
+def by_product(ground: Ground, target: Explained, examples: Points, eps: float) -> Span:
     """The product of the exact ranges of both residuals and of the form, [B]."""
     scales = Scales.at(eps)
-    residual_t = residuals_within(target, scales)
-    residual_i = residuals_within(examples, scales)
-    form = form_within(target.products(examples), target, examples, eps)
-    return -(ground.scale * residual_t * residual_i * form)
+    residual = residuals_within(examples, scales)
+    q = target.points.products(examples)
+    form = form_within(q, target.points, examples, eps)
+    return target.unit(ground) * (target.retrained(scales) * residual * form)
 
 
 def residuals_within(points: Points, scales: Scales) -> Span:
@@ -130,30 +162,25 @@ def form_within(q: Span, target: Points, examples: Points, eps: float) -> Span:
     return Span(disc.least(q.low, norms, eps), -disc.least(-q.high, norms, eps))
 
 
-def by_slope(ground: Ground, target: Points, examples: Points, eps: float) -> Span:
+def by_slope(ground: Ground, target: Explained, examples: Points, eps: float) -> Span:
     """The first-order slope with its proven remainder, [B]."""
-    q = target.products(examples)
     slope = first_order(ground, target, examples)
-    rest = _remainder(target, examples, q, Scales.at(eps))
+    rest = _remainder(target, examples, Scales.at(eps))
     with np.errstate(invalid="ignore"):
-        room = upward(ground.scale.high * (eps * slope + rest))
+        room = upward(target.unit(ground).size * (eps * slope + rest))
     return influence_at(ground, target, examples) + Span(-room, room)
 
 
-def first_order(ground: Ground, target: Points, examples: Points) -> np.ndarray:
-    """Upper bounds of the slope 2 sqrt(tr(Pi G M0 G)) in units of rho^2, [B]."""
-    q = target.products(examples)
+def first_order(ground: Ground, target: Explained, examples: Points) -> np.ndarray:
+    """Upper bounds of the slope 2 sqrt(tr(Pi G M0 G)), without its unit, [B]."""
+    q = target.points.products(examples)
     eta_t, eta_i = target.residuals, examples.residuals
-    half = Span(np.float64(-0.5), np.float64(-0.5))  # exact
-    form = _symmetric(
-        len(examples.eta),
-        {
-            (0, 1): half * q * eta_i,
-            (0, 2): half * q * eta_t,
-            (1, 2): half * eta_t * eta_i,
-        },
-    )
-    free, data = grams(ground, target, examples)
+    half = Span(np.float64(-0.5), np.float64(-0.5))
+    entries = {(0, 2): half * q * eta_t, (1, 2): half * eta_t * eta_i}
+    if not target.linear:
+        entries[0, 1] = half * q * eta_i
+    form = _symmetric(len(examples.eta), entries)
+    free, data = grams(ground, target.points, examples)
     return upward(2 * np.sqrt(trace(form, free, form, data)))
 
 
@@ -251,17 +278,18 @@ def _between(
     return Span.around(np.sum(a * b, axis=1), upward(room * (1 + 2.0**-20)))
 
 
-def _remainder(target: Points, examples: Points, q: Span, scales: Scales) -> np.ndarray:
-    """Upper bounds of everything beyond 2 E[d^T G v], in units of rho^2, [B]."""
-    n = upward(target.lengths * examples.lengths)
-    size_t, size_i = target.residuals.size, examples.residuals.size
-    both = size_t * size_i
-    k = _combined(target, examples, q)
+def _remainder(target: Explained, examples: Points, scales: Scales) -> np.ndarray:
+    """Upper bounds of everything beyond 2 E[d^T G v], without its unit, [B]."""
+    q = target.points.products(examples)
+    n = upward(target.points.lengths * examples.lengths)
+    both = target.residuals.size * examples.residuals.size
+    k = examples.lengths if target.linear else _combined(target.points, examples, q)
     m, s = (n + q.size) / 2, np.sqrt((n * n + q.size * q.size) / 2)
     c0 = both * scales.h * n
     c1 = k * (q.size + scales.h * s)
-    c2 = q.size * m
-    cubic = upward(scales.g**2 * scales.h * m * s * (1.5397 + 2 * scales.eps))
+    c2 = np.zeros_like(n) if target.linear else q.size * m
+    cubic = scales.g**2 * scales.h * m * s * (1.5397 + 2 * scales.eps)
+    cubic = np.zeros_like(n) if target.linear else upward(cubic)
     squared = both * m + q.size * k / 2
     return upward(squared * scales.eps**2 + joint(c0, c1, c2, cubic, scales))
 
