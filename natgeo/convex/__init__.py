@@ -6,6 +6,8 @@ first-order sensitivity (`sensitivity_kernel`, `first_order`). NumPy and SciPy i
 float64; JAX is imported by `smooth` alone.
 """
 
+from natgeo.convex.attack import Attack as Attack
+from natgeo.convex.attack import attack as attack
 from natgeo.convex.fit import fit as fit
 from natgeo.convex.functionals import Functional as Functional
 from natgeo.convex.functionals import accuracy as accuracy
@@ -15,6 +17,8 @@ from natgeo.convex.functionals import smooth as smooth
 from natgeo.convex.influence import functional_influence as functional_influence
 from natgeo.convex.influence import influence as influence
 from natgeo.convex.influence import self_influence as self_influence
+from natgeo.convex.intervals import ProvenIntervals as ProvenIntervals
+from natgeo.convex.intervals import proven_interval as proven_interval
 from natgeo.convex.leave_out import held_out as held_out
 from natgeo.convex.leave_out import leave_one_out as leave_one_out
 from natgeo.convex.leave_out import refit_without as refit_without

@@ -52,6 +52,11 @@ class Targets:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def take(self, place: int) -> Targets:
+        """One of them."""
+        part = slice(place, place + 1)
+        return Targets(self.model, self.rows[part], self.labels[part], self.output)
+
     def values(self, theta: np.ndarray | None = None) -> np.ndarray:
         """The outputs, [M], at other coefficients [p, q] if they are given."""
         return self.values_at(self._predictors(theta))

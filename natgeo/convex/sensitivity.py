@@ -104,10 +104,13 @@ def sensitivity_kernel(target: Targets, train: int, *, index: int = 0) -> Kernel
             f"The weights of this model sum to {np.sum(model.weights):.6g}: mixing "
             f"distributions needs weights that sum to one."
         )
-    one = Targets(
-        model, target.rows[t : t + 1], target.labels[t : t + 1], target.output
-    )
     example = Targets(model, model.design[i : i + 1], model.labels[i : i + 1], "loss")
+    return kernel_between(target.take(t), example)
+
+
+def kernel_between(one: Targets, example: Targets) -> Kernel:
+    """The sensitivity kernel of one example's influence on one target, both fixed."""
+    model = one.model
     pulls = np.vstack([one.gradients(), example.gradients()])
     left, right = (v.reshape(model.shape) for v in model.solve(pulls))
     curved = one.rows.T @ one.second(one.rows @ right)
@@ -187,7 +190,7 @@ def first_order(
     if joint:
         slopes = np.hstack([slopes, labels[:, None]])
     if metric == "natural":
-        squares = np.einsum("nj,nj->n", slopes @ _moments(model, joint), slopes)
+        squares = np.einsum("nj,nj->n", slopes @ moments(model, joint), slopes)
     else:
         squares = np.einsum("nj,nj->n", slopes, slopes)
     squares = np.maximum(squares, 0.0)
@@ -197,8 +200,8 @@ def first_order(
     return FirstOrder(kernel.influence, width, eps, order, metric)
 
 
-def _moments(model: ConvexModel, joint: bool) -> np.ndarray:
-    """M of the coordinates that may move, given that the intercept does not.
+def moments(model: ConvexModel, joint: bool) -> np.ndarray:
+    """M, [m, m], of the coordinates that may move, given that the intercept does not.
 
     The dual norm over moves that leave the intercept alone is the Schur complement of
     the intercept in M: the covariance about the mean, plus the ridge.
