@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -162,8 +163,8 @@ def _explain(
         found.append(
             Explained(
                 int(row),
-                str(data.y[row]),
-                str(predicted[t]),
+                _words(data.y[row]),
+                _words(predicted[t]),
                 float(losses[t]),
                 kept[top],
                 proven_interval(aim, top, options.eps, index=t),
@@ -171,3 +172,7 @@ def _explain(
             )
         )
     return tuple(found)
+
+
+def _words(label: Any) -> str:
+    return f"{label:.6g}" if isinstance(label, np.floating) else str(label)

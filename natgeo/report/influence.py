@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from natgeo.convex.intervals import guarantee
 from natgeo.convex.study import Explained, Study
 from natgeo.convex.validation import Validation
 
@@ -43,7 +44,7 @@ def convex_section(study: Study, label: str) -> dict[str, Any]:
         "columns": len(model.scaling.names),
         "ridge": _ridge(study),
         "eps": options.eps,
-        "says": study.explained[0].intervals.guarantee if study.explained else None,
+        "says": _guarantee(study),
         "chosen": None
         if study.validation is None
         else f"{options.rule} of {study.validation.folds} folds",
@@ -57,6 +58,13 @@ def convex_section(study: Study, label: str) -> dict[str, Any]:
         ],
         "notes": list(study.notes),
     }
+
+
+def _guarantee(study: Study) -> str | None:
+    if not study.explained:
+        return None
+    vacuous = sum(int(found.intervals.vacuous.sum()) for found in study.explained)
+    return guarantee(study.model, study.options.eps, vacuous, "loss")
 
 
 def _validation(found: Validation) -> list[dict[str, float]]:

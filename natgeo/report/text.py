@@ -172,7 +172,7 @@ def _convex(convex: dict[str, Any]) -> Iterator[Any]:
         for row in target["influences"]:
             proven = "nothing proven"
             if row["low"] is not None:
-                proven = f"{row['low']:.4g} to {row['high']:.4g}"
+                proven = f"{at_least(row['low'])} to {at_most(row['high'])}"
             table.add_row(
                 str(row["row"]),
                 row["label"],
