@@ -17,6 +17,7 @@ from natgeo.errors import ArgumentError, DataError
 LOSSES = ("squared", "logistic", "multinomial")
 # Integer labels with more distinct values than this are numbers, not classes.
 MOST_CODES = 30
+MOST_CLASSES = 1000
 
 
 def fit(
@@ -149,6 +150,11 @@ def as_labels(
             raise DataError("y holds text: squared loss needs numbers.")
         return Squared(), np.asarray(values, np.float64), None
     classes, codes = np.unique(values, return_inverse=True)
+    if len(classes) > MOST_CLASSES:
+        raise DataError(
+            f"y holds {len(classes):,} classes, at most {MOST_CLASSES:,} are fitted. "
+            f"Is it an identifier? A number needs loss='squared'."
+        )
     if name == "logistic" and len(classes) > 2:
         raise DataError(
             f"y holds {len(classes)} classes: logistic loss is for two. Use "

@@ -131,7 +131,7 @@ def _blocks(
     model: ConvexModel, rows: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields training rows and the change of the coefficients without each."""
-    inverse = model.solve(np.eye(model.parameters))
+    inverse = linalg.cho_solve((model.factor, True), np.eye(model.parameters))
     q = model.loss.outputs
     size = max(1, _BLOCK_ENTRIES // (model.parameters * q))
     for start in range(0, len(rows), size):

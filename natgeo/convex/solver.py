@@ -117,7 +117,8 @@ def _newton(risk: Risk, theta: np.ndarray) -> Optimum:
     gradient = risk.gradient_at(theta)
     best = Optimum(theta, residual(risk, theta, gradient), 0)
     for steps in range(1, MOST_STEPS + 1):
-        if best.residual <= AIM:
+        # At least one step: a warm start may be off by less than a residual shows.
+        if best.residual <= AIM and steps > 1:
             break
         step = _step(risk, best.theta, gradient)
         moved = _search(risk, best.theta, step, float(np.sum(gradient * step)))

@@ -322,9 +322,23 @@ def influence_intervals(target: Mapping[str, Any]) -> str:
             centre, half = row["influence"], row["half_width"]
             if row["low"] is not None and row["high"] is not None:
                 ends = [row["low"], row["high"]]
-                axes.plot(ends, [place] * 2, color=CERTIFIED, linewidth=6, alpha=0.45)
+                axes.plot(
+                    ends,
+                    [place] * 2,
+                    color=CERTIFIED,
+                    linewidth=6,
+                    alpha=0.45,
+                    solid_capstyle="butt",
+                )
             ends = [centre - half, centre + half]
-            axes.plot(ends, [place] * 2, color=NATURAL, linewidth=1.8, zorder=4)
+            axes.plot(
+                ends,
+                [place] * 2,
+                color=NATURAL,
+                linewidth=1.8,
+                solid_capstyle="butt",
+                zorder=4,
+            )
             axes.plot([centre], [place], "o", color=_INK, markersize=4, zorder=5)
         axes.set_xlabel("influence on the loss, per unit of weight")
 

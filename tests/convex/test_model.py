@@ -193,6 +193,13 @@ REFUSED = {
     "a gap in the labels": (X, np.array(["a", None] * 30, object), {}, "mixes text"),
     "an object": (np.full((60, 1), None), Y, {}, "None"),
     "three classes": (X, np.arange(60) % 3, {"loss": "logistic"}, "3 classes"),
+    "an identifier": (
+        np.arange(2000.0)[:, None],
+        np.arange(2000).astype(str),
+        {},
+        "2,000 classes",
+    ),
+    "names": (X, Y, {"names": ["a"]}, "1 names for 4 columns"),
     "rows": (X, Y[:5], {}, "y has shape"),
     "one axis": (X[:, 0], Y, {}, "x has shape"),
     "no rows": (X[:0], Y[:0], {}, "empty"),
