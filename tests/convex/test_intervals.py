@@ -9,11 +9,12 @@ import pytest
 from sklearn import datasets
 
 from natgeo import convex
+from natgeo.convex import intervals_smooth as smooth
 from natgeo.convex import intervals_squared as theory
 from natgeo.convex.attack import cost, moved
 from natgeo.convex.intervals import explained, grounded
-from natgeo.convex.intervals_ground import ground
-from natgeo.convex.sensitivity import moments
+from natgeo.convex.intervals_ground import _distortion, ground
+from natgeo.convex.sensitivity import kernel_between, moments
 from natgeo.convex.spans import Span
 from natgeo.convex.stability import stability, whiten
 from natgeo.errors import ArgumentError
@@ -322,10 +323,9 @@ def test_the_distortion_is_that_of_the_exact_matrix():
     model = convex.fit(
         x, y, loss="squared", ridge=0.5, intercept=False, standardize=False
     )
-    known = ground(model)
     rows = [
-        [Fraction(v) for v in (*r, v)]
-        for r, v in zip(x.tolist(), y.tolist(), strict=True)
+        [Fraction(v) for v in (*r, label)]
+        for r, label in zip(x.tolist(), y.tolist(), strict=True)
     ]
     weights = [Fraction(float(w)) for w in model.weights]
     second = [
@@ -336,20 +336,22 @@ def test_the_distortion_is_that_of_the_exact_matrix():
         ]
         for a in range(3)
     ]
-    hint = [[Fraction(float(v)) for v in row] for row in known.whitener]
-    half = [
-        [sum(h[k] * second[k][b] for k in range(3)) for b in range(3)] for h in hint
-    ]
-    off = np.array(
-        [
-            [
-                float(sum(half[a][k] * hint[b][k] for k in range(3)) - (a == b))
-                for b in range(3)
-            ]
-            for a in range(3)
+    for worse in (0.0, 1e-14, 1e-9, 1e-3):
+        hint = ground(model).whitener * (1 + worse * rng.uniform(size=(3, 3)))
+        exact = [[Fraction(float(v)) for v in row] for row in hint]
+        half = [
+            [sum(h[k] * second[k][b] for k in range(3)) for b in range(3)]
+            for h in exact
         ]
-    )
-    assert np.linalg.norm(off, 2) <= known.distortion < 1e-12
+        off = np.array(
+            [
+                [sum(u * v for u, v in zip(row, other, strict=True)) for other in exact]
+                for row in half
+            ]
+        )
+        off = (off - np.eye(3, dtype=int)).astype(np.float64)
+        found = _distortion(model, hint)
+        assert np.linalg.norm(off, 2) <= found < 3 * np.linalg.norm(off) + 1e-12
 
 
 def test_words_and_refusals(diabetes, cancer):
@@ -369,3 +371,62 @@ def test_words_and_refusals(diabetes, cancer):
         convex.proven_interval(margin, 3, 0.01)
     with pytest.raises(ArgumentError, match="index"):
         convex.proven_interval(target, 3, 0.01, index=1)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "multinomial"])
+def test_each_term_of_the_remainder_bounds_what_it_names(loss):
+    """By retraining, and by the exact decomposition that the proof rests on."""
+    model = cases.model(loss, ridge=1.0)
+    one, example = (convex.training_targets(model, [k]) for k in (1, 4))
+    kernel = kernel_between(one, example)
+    known = stability(whiten(model), 0.01)
+    r, x, w = known.shift, model.design, model.weights
+    p, s, along = (
+        smooth._direction(known, matrix)
+        for matrix in (kernel.left, kernel.right, kernel.along)
+    )
+    whitened = np.linalg.inv(model.factor)
+    rest = smooth.bounded(known, one, example).rest
+    named = r * smooth._changed(known, along) + smooth._third(known, p, s)
+    named += smooth._moved_kernel(known, p, s, along)
+    sizes = known.about.input_size(np.vstack([one.rows, example.rows]))
+    turns = [
+        smooth._turned(known, k, z * r)
+        for k, z in zip((one, example), sizes, strict=True)
+    ]
+    named += (
+        known.floor
+        * (sizes[0] * turns[0][0] + smooth._changed(known, p))
+        * (sizes[1] * turns[1][0] + smooth._changed(known, s))
+    )
+    named += turns[0][1] * np.linalg.norm(one.rows @ kernel.right)
+    named += turns[1][1] * np.linalg.norm(example.rows @ kernel.left)
+    assert named * (1 - 1e-9) <= rest <= named * 1.01
+    for upward in (False, True):
+        found_at = convex.attack(one, 4, 0.01, upward=upward)
+        again = found_at.model
+        change = again.hessian - model.hessian
+        for direction in (p, s, along):
+            true = whitened @ change @ direction.matrix.ravel()
+            assert np.linalg.norm(true) <= smooth._changed(known, direction)
+        # At the new optimum, target and example; then the kernel at the moved inputs.
+        there, here = again.coefficients, model.coefficients
+        for k, (turn, bend), z in zip((one, example), turns, sizes, strict=True):
+            u, v = k.rows @ here, k.rows @ there
+            first = model.loss.first(v, k.labels) - model.loss.first(u, k.labels)
+            assert np.linalg.norm(v - u) <= z * r
+            assert np.linalg.norm(first) <= turn
+            assert np.linalg.norm(first - model.loss.second(u, v - u)) <= bend
+        mixed = again.hessian_at(here)
+        third = model.loss.third(x @ here, x @ kernel.left, x @ kernel.right)
+        step = np.sum(w[:, None] * third * (x @ (there - here)))
+        found = kernel.left.ravel() @ (again.hessian - mixed) @ kernel.right.ravel()
+        assert abs(found - step) <= smooth._third(known, p, s)
+        moves = again.design - x
+        slopes = kernel.slopes()[0]
+        values = [kernel.at(rows, model.labels) for rows in (x, again.design)]
+        linear = np.sum(w[:, None] * slopes * moves)
+        assert abs(w @ (values[1] - values[0]) - linear) <= smooth._moved_kernel(
+            known, p, s, along
+        )
+        assert abs(found_at.value - kernel.influence - linear) <= rest
