@@ -29,6 +29,11 @@ from natgeo.convex.model import Scaling as Scaling
 from natgeo.convex.outputs import Targets as Targets
 from natgeo.convex.outputs import targets as targets
 from natgeo.convex.outputs import training_targets as training_targets
+from natgeo.convex.rankings import InfluenceRanking as InfluenceRanking
+from natgeo.convex.rankings import InfluenceVerdict as InfluenceVerdict
+from natgeo.convex.rankings import (
+    certify_influence_ranking as certify_influence_ranking,
+)
 from natgeo.convex.sensitivity import FirstOrder as FirstOrder
 from natgeo.convex.sensitivity import Kernel as Kernel
 from natgeo.convex.sensitivity import first_order as first_order

@@ -200,6 +200,9 @@ def _squared(one: Targets, train: np.ndarray, eps: float) -> tuple[Span, np.ndar
 def _smooth(one: Targets, train: np.ndarray, eps: float) -> tuple[Span, np.ndarray]:
     model = one.model
     known = stability(whitened(model), eps)
-    found = [intervals_smooth.interval(known, one, example_of(model, i)) for i in train]
+    found = []
+    for i in train:
+        bound = intervals_smooth.bounded(known, one, example_of(model, i))
+        found.append((*bound.ends, bound.width))
     low, high, widths = np.array(found).reshape(-1, 3).T
     return Span(low, high), widths

@@ -75,12 +75,31 @@ class Direction:
     curved: np.ndarray
 
 
-def interval(
-    known: Stability, one: Targets, example: Targets
-) -> tuple[float, float, float]:
-    """Proven ends of I(i, t) = -a'^T H'^-1 b', and eps times its slope.
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """One influence over the ball: |I' - influence - (first order)| <= rest.
 
-    The ends are infinite if the interval is vacuous.
+    Attributes:
+        influence: on the data as they are, as computed.
+        width: upper bound of eps sqrt(E norm(grad S)^2), the most of the first order.
+        rest: bound of everything else, rounding included; infinite if vacuous.
+        field: grad S at the training examples, in the coordinates that move, [N, m].
+    """
+
+    influence: float
+    width: float
+    rest: float
+    field: np.ndarray
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Proven ends of the influence; infinite if vacuous."""
+        room = (self.width + self.rest) * GROWN
+        return self.influence - room, self.influence + room
+
+
+def bounded(known: Stability, one: Targets, example: Targets) -> Bounded:
+    """Bounds I(i, t) = -a'^T H'^-1 b' over the ball.
 
     Args:
         known: from `stability.stability`.
@@ -88,14 +107,15 @@ def interval(
         example: the training example, as a target with output "loss".
     """
     kernel = kernel_between(one, example)
-    width, room = known.eps * _slope(known, kernel), math.inf
+    field = kernel.slopes()[0][:, : len(known.about.metric)]
     base, lost = _base(known, kernel, one, example)
+    rest = math.inf
     if math.isfinite(known.shift):
         with np.errstate(over="ignore", invalid="ignore"):
-            room = (lost + width + _rest(known, kernel, one, example)) * GROWN
-    if not math.isfinite(room):
-        return -math.inf, math.inf, width
-    return -base - room, -base + room, width
+            rest = (lost + _rest(known, kernel, one, example)) * GROWN
+    # NaN, where infinities met, is no bound either.
+    rest = rest if math.isfinite(rest) else math.inf
+    return Bounded(-base, known.eps * _slope(known, field), rest, field)
 
 
 def _base(
@@ -135,10 +155,9 @@ def _size(known: Stability, matrix: np.ndarray) -> float:
     return known.about.dual(product) + lost * known.about.loosened
 
 
-def _slope(known: Stability, kernel: Kernel) -> float:
+def _slope(known: Stability, field: np.ndarray) -> float:
     """Upper bound of sqrt(E norm(grad S)^2): the first-order slope."""
     metric, w = known.about.metric, known.about.model.weights
-    field = kernel.slopes()[0][:, : len(metric)]
     squares = np.einsum("nj,nj->n", field @ metric, field)
     lost = LOST * np.square(field).sum(axis=1) * norm(metric)
     return float(np.sqrt(w @ (np.abs(squares) + lost)) * GROWN)

@@ -104,7 +104,7 @@ class Scales:
         # The differences are rounded once; `upward` covers it away from 1.
         room = (1 - eps) * (1 - 2.0**-50)
         h = float(upward(1 / (room * room)))
-        tau = float(upward(eps * np.sqrt(2.0) / (room * (1 + eps))))
+        tau = float(upward(eps * np.sqrt(2 - eps * eps) / (room * (1 + eps))))
         return cls(eps, tau, h, float(upward((1 + eps / np.sqrt(2.0)) * h)))
 
 
