@@ -1,8 +1,9 @@
 """The optimum of a convex risk, to the rounding of its own gradient.
 
-Newton's method on the exact Hessian up to `DENSE` parameters; above, scipy's
-trust-region Newton method with Krylov steps, which needs products with the Hessian
-alone. Either way Newton steps follow until the gradient is at its rounding level.
+Newton's method on the exact Hessian up to `DENSE` parameters. Above, scipy's L-BFGS
+comes near, and the systems of the Newton steps are solved by conjugate gradients, which
+need products with the Hessian alone. Either way Newton steps go on until the gradient
+is at its rounding level.
 """
 
 from __future__ import annotations
@@ -158,15 +159,14 @@ def _search(
 
 
 def _approach(risk: Risk, theta: np.ndarray) -> np.ndarray:
+    """A start near the optimum, for few Newton steps without a matrix."""
+
+    def both(vector: np.ndarray) -> tuple[float, np.ndarray]:
+        at = vector.reshape(risk.shape)
+        return risk.value_at(at), risk.gradient_at(at).ravel()
+
     done = optimize.minimize(
-        lambda v: risk.value_at(v.reshape(risk.shape)),
-        theta.ravel(),
-        jac=lambda v: risk.gradient_at(v.reshape(risk.shape)).ravel(),
-        hessp=lambda v, d: risk.product_at(
-            v.reshape(risk.shape), d.reshape(risk.shape)
-        ).ravel(),
-        method="trust-krylov",
-        options={"gtol": 1e-8},
+        both, theta.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 1000}
     )
     return done.x.reshape(risk.shape)
 
