@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg, optimize
 from scipy.sparse import linalg as sparse
+from threadpoolctl import threadpool_limits
 
 from natgeo.convex.risk import Risk
 from natgeo.convex.separation import explain, runs_off
@@ -20,6 +21,8 @@ from natgeo.errors import DataError
 
 # Parameters up to which the Hessian is formed and factorised (128 MiB, 20 GFLOP).
 DENSE = 4000
+# Parameters below which one thread is best.
+_SMALL = 600
 # Gradient over the scale of its rounding errors: where to stop trying, what to accept.
 AIM, ACCEPT = 1e-15, 1e-12
 MOST_STEPS = 100
@@ -51,9 +54,12 @@ def minimize(risk: Risk, start: np.ndarray | None = None) -> Optimum:
             collinear columns without a ridge), or if it was not reached.
     """
     theta = np.zeros(risk.shape) if start is None else np.array(start, np.float64)
-    if risk.parameters > DENSE:
-        theta = _approach(risk, theta)
-    return _newton(risk, theta)
+    # Waiting for one another costs the threads of BLAS more than small products take.
+    threads = 1 if risk.parameters < _SMALL else None
+    with threadpool_limits(threads, user_api="blas"):
+        if risk.parameters > DENSE:
+            theta = _approach(risk, theta)
+        return _newton(risk, theta)
 
 
 def residual(risk: Risk, theta: np.ndarray, gradient: np.ndarray) -> float:
