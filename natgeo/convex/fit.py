@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from natgeo.errors import ArgumentError, DataError
 LOSSES = ("squared", "logistic", "multinomial")
 # Integer labels with more distinct values than this are numbers, not classes.
 MOST_CODES = 30
+MOST_CLASSES = 1000
 
 
 def fit(
@@ -27,6 +29,7 @@ def fit(
     intercept: bool = True,
     standardize: bool = True,
     weights: Any = None,
+    names: Sequence[str] | None = None,
 ) -> ConvexModel:
     """Fits a linear, logistic or multinomial logistic model to machine precision.
 
@@ -45,6 +48,7 @@ def fit(
         standardize: subtracts the weighted mean of every column and divides by its
             standard deviation (divisor N).
         weights: [N], positive or zero; scaled to sum to one. None for equal ones.
+        names: of the d columns; None for those of a data frame, or their numbers.
 
     Raises:
         ArgumentError: for an unknown loss or a negative ridge.
@@ -59,11 +63,11 @@ def fit(
         [2.0, 1.0]
     """
     mu = checks.nonnegative("ridge", ridge)
-    table, names = as_table(x)
+    table, columns = as_table(x, names)
     shares = as_weights(weights, len(table))
     chosen, labels, classes = as_labels(y, len(table), loss)
     _require_classes(classes, labels, shares)
-    scaling = make_scaling(table, names, shares, intercept, standardize)
+    scaling = make_scaling(table, columns, shares, intercept, standardize)
     penalty = np.full(table.shape[1] + intercept, mu)
     if intercept:
         penalty[-1] = 0.0
@@ -83,17 +87,21 @@ def choose_loss(y: np.ndarray) -> str:
     return "logistic" if classes == 2 else "multinomial"
 
 
-def as_table(x: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+def as_table(
+    x: Any, names: Sequence[str] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """A finite float64 [N, d] array and the names of its columns.
 
     Raises:
         DataError: for text (names the column), NaN or infinity, or no rows.
     """
-    names = getattr(x, "columns", None)
+    named = getattr(x, "columns", None) if names is None else names
     array = np.asarray(x)
     if array.ndim != 2:
         raise DataError(f"x has shape {array.shape}: expected [rows, columns].")
-    columns = tuple(str(n) for n in (range(array.shape[1]) if names is None else names))
+    columns = tuple(map(str, range(array.shape[1]) if named is None else named))
+    if len(columns) != array.shape[1]:
+        raise DataError(f"{len(columns)} names for {array.shape[1]} columns of x.")
     if array.dtype.kind not in "iubf" and array.dtype.name != "bfloat16":
         array = _numbers(array, columns)
     return checks.matrix("x", np.asarray(array, np.float64)), columns
@@ -142,6 +150,11 @@ def as_labels(
             raise DataError("y holds text: squared loss needs numbers.")
         return Squared(), np.asarray(values, np.float64), None
     classes, codes = np.unique(values, return_inverse=True)
+    if len(classes) > MOST_CLASSES:
+        raise DataError(
+            f"y holds {len(classes):,} classes, at most {MOST_CLASSES:,} are fitted. "
+            f"Is it an identifier? A number needs loss='squared'."
+        )
     if name == "logistic" and len(classes) > 2:
         raise DataError(
             f"y holds {len(classes)} classes: logistic loss is for two. Use "

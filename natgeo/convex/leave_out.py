@@ -30,7 +30,12 @@ _BLOCK_ENTRIES = 2**23
 
 
 def leave_one_out(
-    model: ConvexModel, x: Any, y: Any = None, *, output: str = "loss"
+    model: ConvexModel,
+    x: Any,
+    y: Any = None,
+    *,
+    output: str = "loss",
+    rows: Any = None,
 ) -> np.ndarray:
     """Change of every target's output when one training row is left out, [M, N].
 
@@ -43,18 +48,21 @@ def leave_one_out(
         x: [M, d] table rows; or `Targets`, and then nothing else is read.
         y: their labels, [M].
         output: "loss", "margin" or "prediction", see `targets`.
+        rows: which training rows are left out, each on its own; None for all, [N].
 
     Raises:
         DataError: for a row that alone determines a coefficient without a ridge.
     """
     explained = x if isinstance(x, Targets) else targets(model, x, y, output=output)
     u, before = explained.rows @ model.coefficients, explained.values()
-    out = np.empty((len(explained), len(model.design)))
-    for rows, changes in _blocks(model, np.arange(len(model.design))):
+    left = np.arange(len(model.design))
+    if rows is not None:
+        left = checks.indices("rows", rows, len(model.design))
+    out = []
+    for _, changes in _blocks(model, left):
         moved = np.einsum("mp,bpq->bmq", explained.rows, changes)
-        for i, change in zip(rows, moved, strict=True):
-            out[:, i] = explained.values_at(u + change) - before
-    return out
+        out += [explained.values_at(u + change) - before for change in moved]
+    return np.stack(out, axis=1) if out else np.zeros((len(explained), 0))
 
 
 def without_one(model: ConvexModel, indices: Any) -> np.ndarray:
@@ -123,7 +131,7 @@ def _blocks(
     model: ConvexModel, rows: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields training rows and the change of the coefficients without each."""
-    inverse = model.solve(np.eye(model.parameters))
+    inverse = linalg.cho_solve((model.factor, True), np.eye(model.parameters))
     q = model.loss.outputs
     size = max(1, _BLOCK_ENTRIES // (model.parameters * q))
     for start in range(0, len(rows), size):

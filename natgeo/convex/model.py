@@ -51,7 +51,7 @@ class ConvexModel(Risk):
             to one.
         coefficients: theta, [p, q], in units of the design: q = 1 for squared and
             logistic loss, C - 1 for C classes (`losses.Multinomial` says which).
-        residual: largest entry of the gradient over the scale of its rounding errors.
+        residual: largest gradient of a column over the scale of its rounding errors.
         scaling: from table rows to design rows.
         classes: what the integer codes stand for, [C]; None for squared loss.
     """

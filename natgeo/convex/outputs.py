@@ -9,9 +9,11 @@ import numpy as np
 
 from natgeo import checks
 from natgeo.convex.model import ConvexModel
-from natgeo.errors import ArgumentError
+from natgeo.errors import ArgumentError, DataError
 
 OUTPUTS = ("loss", "margin", "prediction")
+# Losses below which the second derivative of a margin overflows.
+_CERTAIN = 1e-150
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,12 @@ class Targets:
         if self.output == "margin" and self.model.classes is None:
             raise ArgumentError(
                 "output='margin' is for classes: with squared loss use 'prediction'."
+            )
+        if self.output == "margin" and np.min(self._losses()) < _CERTAIN:
+            raise DataError(
+                "The model gives a target's label the probability 1 to rounding: its "
+                "margin has no derivative in float64. Use output='loss', or a larger "
+                "ridge."
             )
 
     def __len__(self) -> int:
@@ -100,6 +108,9 @@ class Targets:
 
     def _predictors(self, theta: np.ndarray | None = None) -> np.ndarray:
         return self.rows @ (self.model.coefficients if theta is None else theta)
+
+    def _losses(self) -> np.ndarray:
+        return self.model.loss.value(self._predictors(), self.labels)
 
     def _slopes(self, u: np.ndarray) -> tuple[np.ndarray | float, np.ndarray | float]:
         """First and second derivative of the output in the loss, [M, 1]."""

@@ -10,6 +10,8 @@ from natgeo.convex.risk import Risk
 
 # Entries of the linear program that settles whether classes are separable.
 _LARGEST_PROGRAM = 30_000_000
+# Predictors beyond which a model without a ridge may be on its way to infinity.
+_CONFIDENT = 15.0
 
 
 def explain(risk: Risk, theta: np.ndarray) -> str:
@@ -39,6 +41,17 @@ def explain(risk: Risk, theta: np.ndarray) -> str:
     )
 
 
+def runs_off(risk: Risk, theta: np.ndarray) -> bool:
+    """True if a solution is only where rounding stopped a run to infinity.
+
+    Coefficients that run off make some predictor large, so the linear program is asked
+    only then.
+    """
+    if isinstance(risk.loss, Squared) or not np.any(risk.penalty == 0):
+        return False
+    return bool(np.max(np.abs(risk.design @ theta)) > _CONFIDENT and separable(risk))
+
+
 def separable(risk: Risk) -> bool:
     """True if a direction without ridge improves some loss and worsens none.
 
@@ -46,6 +59,8 @@ def separable(risk: Risk) -> bool:
     linear program over the columns without a ridge: maximise the sum of the margins,
     each of which may grow between zero and one.
     """
+    if _missing_classes(risk):
+        return True
     margins = _margins(risk)
     if margins is None:
         return False
@@ -63,8 +78,8 @@ def _margins(risk: Risk) -> sparse.csr_array | None:
     """How a direction in the free columns changes every margin, [margins, free q]."""
     keep, free = risk.weights > 0, risk.penalty == 0
     x, y = risk.design[np.ix_(keep, free)], risk.labels[keep]
-    if not free.any():
-        return None
+    if not free.any() or (free.sum() == 1 and np.ptp(x) == 0):
+        return None  # an intercept alone separates nothing while no class is missing
     if not isinstance(risk.loss, Multinomial):
         return sparse.csr_array((2.0 * y - 1.0)[:, None] * x)
     classes, basis = risk.loss.classes, risk.loss.basis

@@ -152,6 +152,13 @@ def test_functionals_refuse_what_has_no_meaning(models):
         convex.targets(model, x[:, :3], y)
 
 
+def test_a_margin_without_a_derivative_is_refused():
+    x = np.array([[0.0], [1.0], [2.0], [3.0]])
+    model = convex.fit(x, np.array([0, 1, 0, 1]), ridge=0.01)
+    with pytest.raises(DataError, match="no derivative in float64"):
+        convex.targets(model, [[1e6]], [1], output="margin")
+
+
 def test_without_labels_the_prediction_is_explained(models):
     model = models["multinomial"]
     x, _ = cases.data("multinomial", seed=1)
