@@ -13,6 +13,7 @@ the table of the README.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -93,13 +94,12 @@ def table(rows: list[dict[str, Any]]) -> str:
             shares = [percent(row[name]) for name, *_ in CURVES[:4]]
             excess = f"{row['excess_median']:.2f}x, {row['excess_max']:.2f}x"
             lines.append(_line([_name(row), f"{row['eps']:g}", *shares, excess]))
-    head = ["proven / attacked width, median", *(f"{eps:g}" for eps in RADII)]
+    radii = sorted({row["eps"] for row in rows})
+    head = ["proven / attacked width, median", *(f"{eps:g}" for eps in radii)]
     lines += ["", _line(head), "|---" * len(head) + "|"]
     for name in dict.fromkeys(_name(row) for row in rows):
         mine = {row["eps"]: row for row in rows if _name(row) == name}
-        lines.append(
-            _line([name, *(_width(mine[eps]) for eps in RADII if eps in mine)])
-        )
+        lines.append(_line([name, *(_width(mine[eps]) for eps in radii)]))
     return "\n".join(lines)
 
 
@@ -113,8 +113,7 @@ def _name(row: dict[str, Any]) -> str:
 
 def figure(rows: list[dict[str, Any]]) -> bytes:
     """Coverage over eps, the mean over all cases: an SVG."""
-    import io
-
+    radii = sorted({row["eps"] for row in rows})
     style = {"svg.hashsalt": "natgeo", "svg.fonttype": "none", "font.size": 9.0}
     with matplotlib.rc_context(style):
         drawn = Figure(figsize=(6.4, 3.6), layout="constrained")
@@ -122,10 +121,10 @@ def figure(rows: list[dict[str, Any]]) -> bytes:
         for name, words, colour, line in CURVES:
             means = [
                 100 * np.mean([row[name] for row in rows if row["eps"] == eps])
-                for eps in RADII
+                for eps in radii
             ]
             axes.plot(
-                RADII,
+                radii,
                 means,
                 color=colour,
                 linestyle=line,
