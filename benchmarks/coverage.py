@@ -13,6 +13,7 @@ the table of the README.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -33,21 +34,24 @@ from natgeo.display import percent, short
 from natgeo.errors import UnfitEnvironmentError
 
 RESULTS = Path(__file__).parent / "results"
-RADII = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+RADII = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 SHOWN = (0.01, 0.1)
-RIDGE, TARGETS, MOST_ROWS, DRAWS = 0.01, 20, 1500, 10
+TARGETS, MOST_ROWS, DRAWS = 20, 1500, 10
 # Pairs of a target and an example that are attacked; several classes cost more.
 PAIRS = {"squared": 12, "logistic": 12, "multinomial": 4}
+# Data, loss and ridge.
 CASES = (
-    ("diabetes", "squared"),
-    ("breast_cancer", "squared"),
-    ("breast_cancer", "logistic"),
-    ("spam", "squared"),
-    ("spam", "logistic"),
-    ("Satellite", "squared"),
-    ("Satellite", "multinomial"),
-    ("DNA", "squared"),
-    ("DNA", "multinomial"),
+    ("diabetes", "squared", 0.01),
+    ("breast_cancer", "squared", 0.01),
+    ("breast_cancer", "logistic", 0.01),
+    ("breast_cancer", "logistic", 1.0),
+    ("spam", "squared", 0.01),
+    ("spam", "logistic", 0.01),
+    ("spam", "logistic", 1.0),
+    ("Satellite", "squared", 0.01),
+    ("Satellite", "multinomial", 0.01),
+    ("DNA", "squared", 0.01),
+    ("DNA", "multinomial", 0.01),
 )
 CURVES = (
     ("random", "random perturbations at the full radius", "#6b6f76", (0, (1.2, 1.6))),
@@ -81,30 +85,35 @@ def main() -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The README's table; coverages are rounded down."""
-    lines = [
-        "| data, loss | eps | random | bootstrap | other half | attacked | attack / "
-        "first order (median, max) | proven / attacked width (median, max) |",
-        "|---" * 8 + "|",
-    ]
+    """The README's tables: coverages, rounded down, and widths."""
+    head = ["data, loss, ridge", "eps", "random", "bootstrap", "other half"]
+    head += ["attacked", "attack / first order (median, max)"]
+    lines = [_line(head), "|---" * len(head) + "|"]
     for row in rows:
-        if row["eps"] not in SHOWN:
-            continue
-        cells = [
-            f"{row['data']}, {row['loss']}",
-            f"{row['eps']:g}",
-            *(percent(row[name]) for name in [curve[0] for curve in CURVES[:4]]),
-            f"{row['excess_median']:.2f}x, {row['excess_max']:.2f}x",
-            _width(row),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        if row["eps"] in SHOWN:
+            shares = [percent(row[name]) for name, *_ in CURVES[:4]]
+            excess = f"{row['excess_median']:.2f}x, {row['excess_max']:.2f}x"
+            lines.append(_line([_name(row), f"{row['eps']:g}", *shares, excess]))
+    radii = sorted({row["eps"] for row in rows})
+    head = ["proven / attacked width, median", *(f"{eps:g}" for eps in radii)]
+    lines += ["", _line(head), "|---" * len(head) + "|"]
+    for name in dict.fromkeys(_name(row) for row in rows):
+        mine = {row["eps"]: row for row in rows if _name(row) == name}
+        lines.append(_line([name, *(_width(mine[eps]) for eps in radii)]))
     return "\n".join(lines)
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['data']}, {row['loss']}, {row['ridge']:g}"
 
 
 def figure(rows: list[dict[str, Any]]) -> bytes:
     """Coverage over eps, the mean over all cases: an SVG."""
-    import io
-
+    radii = sorted({row["eps"] for row in rows})
     style = {"svg.hashsalt": "natgeo", "svg.fonttype": "none", "font.size": 9.0}
     with matplotlib.rc_context(style):
         drawn = Figure(figsize=(6.4, 3.6), layout="constrained")
@@ -112,10 +121,10 @@ def figure(rows: list[dict[str, Any]]) -> bytes:
         for name, words, colour, line in CURVES:
             means = [
                 100 * np.mean([row[name] for row in rows if row["eps"] == eps])
-                for eps in RADII
+                for eps in radii
             ]
             axes.plot(
-                RADII,
+                radii,
                 means,
                 color=colour,
                 linestyle=line,
@@ -136,17 +145,16 @@ def figure(rows: list[dict[str, Any]]) -> bytes:
 
 
 def _width(row: dict[str, Any]) -> str:
-    if row["vacuous"] == 1:
+    if row["width_median"] is None:
         return "vacuous"
-    ratio, most = short(row["width_median"]), short(row["width_max"])
     some = f" ({percent(row['vacuous'])} vacuous)" if row["vacuous"] else ""
-    return f"{ratio}x, {most}x{some}"
+    return f"{short(row['width_median'])}x{some}"
 
 
 def _cases(*, needed: bool) -> Iterator[Case]:
     chosen = CASES[1:3] if is_quick() else CASES
     folder = Path(_option("--tables", tables.LIBRARY))
-    for name, loss in chosen:
+    for name, loss, ridge in chosen:
         try:
             data = tables.load(name, folder)
         except UnfitEnvironmentError as missing:
@@ -154,14 +162,14 @@ def _cases(*, needed: bool) -> Iterator[Case]:
                 raise SystemExit(str(missing)) from None
             print(f"left out: {missing}", file=sys.stderr)
             continue
-        yield _case(data, loss)
+        yield _case(data, loss, ridge)
 
 
 def _option(name: str, default: Any) -> Any:
     return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
 
 
-def _case(data: tables.Table, loss: str) -> Case:
+def _case(data: tables.Table, loss: str, ridge: float) -> Case:
     """One half of the rows is trained on, the other half is there to be resampled."""
     rng = np.random.default_rng(0)
     order = rng.permutation(len(data.y))
@@ -174,7 +182,7 @@ def _case(data: tables.Table, loss: str) -> Case:
         y = (data.y - data.y.mean()) / data.y.std()
     used = data.x[rest[:size]].std(axis=0) > 0
     x = data.x[:, used]
-    model = convex.fit(x[rest[:size]], y[rest[:size]], loss=loss, ridge=RIDGE)
+    model = convex.fit(x[rest[:size]], y[rest[:size]], loss=loss, ridge=ridge)
     targets = convex.targets(model, x[held], y[held])
     count = 2 if is_quick() else PAIRS[loss]
     # Half of the examples are the most influential ones of their target.
@@ -224,7 +232,7 @@ def _rows(case: Case, draws: int) -> list[dict[str, Any]]:
                 loss=model.loss.name,
                 N=len(model.design),
                 p=model.design.shape[1],
-                ridge=RIDGE,
+                ridge=float(model.penalty[0]),
                 eps=eps,
                 pairs=len(before),
                 draws=draws,

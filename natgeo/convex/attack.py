@@ -21,7 +21,7 @@ from scipy import linalg
 from natgeo import checks
 from natgeo.convex.model import ConvexModel
 from natgeo.convex.outputs import Targets
-from natgeo.convex.sensitivity import kernel_between, moments
+from natgeo.convex.sensitivity import kernel_between, moments, require_distribution
 from natgeo.errors import DataError
 
 # Moves stop short of the radius by this share, so that rounding stays inside.
@@ -111,9 +111,11 @@ def attack(
         seed: of the random ones.
 
     Raises:
-        ArgumentError: for an index out of range or a negative radius.
+        ArgumentError: for an index out of range, a negative radius, or a model whose
+            weights do not sum to one.
     """
     model = target.model
+    require_distribution(model)
     eps = checks.nonnegative("radius", radius)
     chosen = [checks.index("train", train, len(model.design))]
     if rival is not None:

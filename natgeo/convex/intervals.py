@@ -18,6 +18,7 @@ from natgeo.convex import intervals_smooth, intervals_squared
 from natgeo.convex.intervals_ground import Ground, ground
 from natgeo.convex.model import ConvexModel
 from natgeo.convex.outputs import Targets
+from natgeo.convex.sensitivity import require_distribution
 from natgeo.convex.spans import Span
 from natgeo.convex.stability import Whitened, stability, whiten
 from natgeo.display import given
@@ -83,7 +84,8 @@ def proven_interval(
         index: which of the targets, t.
 
     Raises:
-        ArgumentError: for an index out of range, a negative radius or another output.
+        ArgumentError: for an index out of range, a negative radius, another output, or
+            a model whose weights do not sum to one.
         UnfitEnvironmentError: if float64 arithmetic is not sound on this machine.
 
     Examples:
@@ -97,6 +99,7 @@ def proven_interval(
         True
     """
     model = target.model
+    require_distribution(model)
     eps = checks.nonnegative("radius", radius)
     chosen = as_examples(model, train)
     one = target.take(checks.index("index", index, len(target)))

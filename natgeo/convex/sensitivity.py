@@ -99,13 +99,22 @@ def sensitivity_kernel(target: Targets, train: int, *, index: int = 0) -> Kernel
     model = target.model
     i = checks.index("train", train, len(model.design))
     t = checks.index("index", index, len(target))
+    require_distribution(model)
+    example = Targets(model, model.design[i : i + 1], model.labels[i : i + 1], "loss")
+    return kernel_between(target.take(t), example)
+
+
+def require_distribution(model: ConvexModel) -> None:
+    """Refuses weights that are no distribution.
+
+    Raises:
+        ArgumentError: saying what they sum to.
+    """
     if not math.isclose(float(np.sum(model.weights)), 1.0, rel_tol=1e-9):
         raise ArgumentError(
             f"The weights of this model sum to {np.sum(model.weights):.6g}: mixing "
-            f"distributions needs weights that sum to one."
+            f"or moving distributions needs weights that sum to one."
         )
-    example = Targets(model, model.design[i : i + 1], model.labels[i : i + 1], "loss")
-    return kernel_between(target.take(t), example)
 
 
 def kernel_between(one: Targets, example: Targets) -> Kernel:

@@ -430,3 +430,13 @@ def test_each_term_of_the_remainder_bounds_what_it_names(loss):
             known, p, s, along
         )
         assert abs(found_at.value - kernel.influence - linear) <= rest
+
+
+def test_weights_that_are_no_distribution_are_refused(diabetes):
+    weights = diabetes.weights.copy()
+    weights[0] = 0.0
+    target = convex.training_targets(diabetes.refit(weights=weights), [1])
+    with pytest.raises(ArgumentError, match="weights of this model sum to"):
+        convex.proven_interval(target, 3, 0.01)
+    with pytest.raises(ArgumentError, match="weights of this model sum to"):
+        convex.attack(target, 3, 0.01)
