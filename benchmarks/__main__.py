@@ -2,6 +2,7 @@
 
 from benchmarks import (
     certificates,
+    coverage,
     digits,
     fidelity,
     images,
@@ -20,6 +21,7 @@ MODULES = (
     soundness,
     fidelity,
     images,
+    coverage,
 )
 for module in MODULES:
     module.main()

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from natgeo import convex as convex
     from natgeo.attribution import Attribution as Attribution
     from natgeo.attribution import EnsembleAttribution as EnsembleAttribution
     from natgeo.attribution import attribute as attribute
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from natgeo.store.memory import MemoryStore as MemoryStore
 
 _MODULES = {
+    "convex": "natgeo.convex",
     "distances": "natgeo.certify.distances",
     "projectors": "natgeo.features.projectors",
     "statements": "natgeo.certify.statements",

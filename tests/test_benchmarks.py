@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from benchmarks import (
     certificates,
     contenders,
+    coverage,
     digits,
     feature_tables,
     features,
@@ -354,6 +356,34 @@ def test_a_missing_set_is_named_and_left_out_or_refused(monkeypatch, tmp_path, c
     monkeypatch.setattr(sys, "argv", [*argv, "--keep"])
     with pytest.raises(SystemExit, match="dataset-fashion-mnist"):
         images.main()
+
+
+def test_random_retraining_stays_inside_and_the_attack_does_not(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    coverage.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["loss"] for row in rows] == ["squared"] * 2 + ["logistic"] * 2
+    for row in rows:
+        assert row["random"] == 1
+        assert row["attacked"] < 1
+        assert row["excess_max"] > 1
+    assert rows[0]["width_median"] < 1.2
+    assert rows[3]["excess_median"] > 2
+    words = coverage.table(rows).splitlines()
+    assert words[2].startswith("| breast_cancer, squared, 0.01 | 0.1 | 100")
+    assert "vacuous" in words[-1]
+    assert coverage.figure(rows + [{**row, "eps": 0.01} for row in rows])
+
+
+def test_an_attack_that_leaves_a_proven_interval_stops_the_run(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    monkeypatch.setattr(
+        coverage.convex,
+        "proven_interval",
+        lambda *_: SimpleNamespace(low=np.ones(1), high=np.ones(1)),
+    )
+    with pytest.raises(SystemExit, match="left a proven interval"):
+        coverage.main()
 
 
 def test_a_wrong_value_is_not_timed():

@@ -35,7 +35,7 @@ def test_every_python_block_runs_in_order(tmp_path, monkeypatch):
         blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
         for block in blocks:
             exec(compile(block, "README.md", "exec"), names)
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     assert (tmp_path / "report.html").exists()
     order, i, j = names["order"], names["i"], names["j"]
     radius = order.radius(target=17, above=i, below=j)

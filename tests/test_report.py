@@ -214,7 +214,7 @@ def test_the_page_shows_everything_in_the_document():
     assert ("meta", "content", csp) in page.attributes
 
 
-@pytest.mark.parametrize("kind", ["demo", "certify", "scan", "attribution"])
+@pytest.mark.parametrize("kind", ["demo", "certify", "scan", "attribution", "convex"])
 def test_a_document_may_hold_nothing_but_a_title(kind):
     page = Page(render(minimal(kind)))
     assert_self_contained(page)

@@ -301,6 +301,50 @@ def _interval(axes: Axes, place: int, row: Mapping[str, Any], worst: int) -> Non
     )
 
 
+def influence_intervals(target: Mapping[str, Any]) -> str:
+    """Influences on a target: proven intervals, and first-order ones inside them.
+
+    Args:
+        target: an entry of `convex.targets` of a checked document.
+
+    Returns:
+        A data URI.
+    """
+    shown = target["influences"][:MOST_ROWS]
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(0, color=_MUTED, linewidth=0.8, zorder=1)
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.set_yticks(range(len(shown)), [f"#{row['row']}" for row in shown])
+        axes.tick_params(axis="y", length=0, colors=_INK)
+        axes.grid(axis="x")
+        for place, row in enumerate(shown):
+            centre, half = row["influence"], row["half_width"]
+            if row["low"] is not None and row["high"] is not None:
+                ends = [row["low"], row["high"]]
+                axes.plot(
+                    ends,
+                    [place] * 2,
+                    color=CERTIFIED,
+                    linewidth=6,
+                    alpha=0.45,
+                    solid_capstyle="butt",
+                )
+            ends = [centre - half, centre + half]
+            axes.plot(
+                ends,
+                [place] * 2,
+                color=NATURAL,
+                linewidth=1.8,
+                solid_capstyle="butt",
+                zorder=4,
+            )
+            axes.plot([centre], [place], "o", color=_INK, markersize=4, zorder=5)
+        axes.set_xlabel("influence on the loss, per unit of weight")
+
+    return _svg((5.6, 0.8 + 0.25 * max(len(shown), 2)), draw)
+
+
 def detector_curves(detectors: Sequence[Mapping[str, Any]]) -> str | None:
     """Share of the known flips found over the share of examples inspected.
 

@@ -39,6 +39,8 @@ def _parts(document: dict[str, Any]) -> Iterator[Any]:
         yield _pair(document["pair"])
     if "scan" in document:
         yield from _scan(document["scan"])
+    if "convex" in document:
+        yield from _convex(document["convex"])
     if "guarantee" in document:
         yield document["guarantee"]["says"]
         if document["guarantee"].get("scale"):
@@ -155,6 +157,39 @@ def _scan(scan: dict[str, Any]) -> Iterator[Table]:
             str(row["rank"]), str(row["index"]), f"{given}{note}", f"{row['score']:.4g}"
         )
     yield table
+
+
+def _convex(convex: dict[str, Any]) -> Iterator[Any]:
+    for target in convex["targets"]:
+        table = _table(
+            f"Row {target['row']}: {target['label']}, predicted {target['predicted']}. "
+            f"Influence on its loss, intervals at eps = {convex['eps']:g}",
+            "training row",
+            "label",
+            "influence",
+            "proven interval",
+            "first order*",
+            "loss without it",
+        )
+        for row in target["influences"]:
+            proven = "nothing proven"
+            if row["low"] is not None:
+                proven = f"{at_least(row['low'])} to {at_most(row['high'])}"
+            table.add_row(
+                str(row["row"]),
+                row["label"],
+                f"{row['influence']:.4g}",
+                proven,
+                f"± {row['half_width']:.2g}",
+                f"{row['left_out']:+.2g}",
+            )
+        table.caption = "* not a certificate: worst-case retraining leaves it"
+        yield table
+    table = _table("Largest self-influence", "training row", "label", "self-influence")
+    for row in convex["suspects"]:
+        table.add_row(str(row["row"]), row["label"], f"{row['score']:.4g}")
+    yield table
+    yield "\n".join(f"- {line}" for line in [convex["says"], *convex["notes"]] if line)
 
 
 def _table(title: str, *columns: str) -> Table:
