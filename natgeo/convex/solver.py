@@ -1,8 +1,9 @@
 """The optimum of a convex risk, to the rounding of its own gradient.
 
-Newton's method on the exact Hessian up to `DENSE` parameters; above, scipy's
-trust-region Newton method with Krylov steps, which needs products with the Hessian
-alone. Either way Newton steps follow until the gradient is at its rounding level.
+Newton's method on the exact Hessian up to `DENSE` parameters. Above, scipy's L-BFGS
+comes near, and the systems of the Newton steps are solved by conjugate gradients, which
+need products with the Hessian alone. Either way Newton steps go on until the gradient
+is at its rounding level.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg, optimize
 from scipy.sparse import linalg as sparse
+from threadpoolctl import threadpool_limits
 
 from natgeo.convex.risk import Risk
 from natgeo.convex.separation import explain, runs_off
@@ -19,6 +21,8 @@ from natgeo.errors import DataError
 
 # Parameters up to which the Hessian is formed and factorised (128 MiB, 20 GFLOP).
 DENSE = 4000
+# Parameters below which one thread is best.
+_SMALL = 600
 # Gradient over the scale of its rounding errors: where to stop trying, what to accept.
 AIM, ACCEPT = 1e-15, 1e-12
 MOST_STEPS = 100
@@ -50,9 +54,12 @@ def minimize(risk: Risk, start: np.ndarray | None = None) -> Optimum:
             collinear columns without a ridge), or if it was not reached.
     """
     theta = np.zeros(risk.shape) if start is None else np.array(start, np.float64)
-    if risk.parameters > DENSE:
-        theta = _approach(risk, theta)
-    return _newton(risk, theta)
+    # Waiting for one another costs the threads of BLAS more than small products take.
+    threads = 1 if risk.parameters < _SMALL else None
+    with threadpool_limits(threads, user_api="blas"):
+        if risk.parameters > DENSE:
+            theta = _approach(risk, theta)
+        return _newton(risk, theta)
 
 
 def residual(risk: Risk, theta: np.ndarray, gradient: np.ndarray) -> float:
@@ -158,15 +165,14 @@ def _search(
 
 
 def _approach(risk: Risk, theta: np.ndarray) -> np.ndarray:
+    """A start near the optimum, for few Newton steps without a matrix."""
+
+    def both(vector: np.ndarray) -> tuple[float, np.ndarray]:
+        at = vector.reshape(risk.shape)
+        return risk.value_at(at), risk.gradient_at(at).ravel()
+
     done = optimize.minimize(
-        lambda v: risk.value_at(v.reshape(risk.shape)),
-        theta.ravel(),
-        jac=lambda v: risk.gradient_at(v.reshape(risk.shape)).ravel(),
-        hessp=lambda v, d: risk.product_at(
-            v.reshape(risk.shape), d.reshape(risk.shape)
-        ).ravel(),
-        method="trust-krylov",
-        options={"gtol": 1e-8},
+        both, theta.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 1000}
     )
     return done.x.reshape(risk.shape)
 

@@ -236,3 +236,24 @@ def test_the_verb_refuses_in_words(table, words, says):
     done = CliRunner().invoke(cli.cli, ["convex", str(table[0]), *words])
     assert isinstance(done.exception, NatgeoError)
     assert says in str(done.exception)
+
+
+def test_a_page_needs_no_optional_field():
+    section = {"label": "<b>", "loss": "squared", "N": 3, "columns": 1}
+    bare = {"row": 2, "influences": [{"row": 0, "influence": -1.5, "half_width": 0.5}]}
+    page = render(
+        {
+            **{"natgeo": "0.1.0", "format": 1, "kind": "convex", "title": "A title"},
+            "convex": {**section, "ridge": 0.5, "eps": 0.125, "targets": [bare]},
+        }
+    )
+    assert "nothing proven" in page
+    assert "at eps = 0.125" in page
+    assert "&lt;b&gt;" in page
+    with pytest.raises(DataError, match=r"convex\.loss"):
+        render(
+            {
+                **{"natgeo": "0.1.0", "format": 1, "kind": "convex", "title": "A"},
+                "convex": {**section, "loss": "hinge", "ridge": 0.5, "eps": 0.125},
+            }
+        )
