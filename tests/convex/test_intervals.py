@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy import optimize
 from sklearn import datasets
 
 from natgeo import convex
@@ -13,7 +14,7 @@ from natgeo.convex import intervals_smooth as smooth
 from natgeo.convex import intervals_squared as theory
 from natgeo.convex.attack import cost, moved
 from natgeo.convex.intervals import explained, grounded
-from natgeo.convex.intervals_ground import _distortion, ground
+from natgeo.convex.intervals_ground import Points, _distortion, ground
 from natgeo.convex.sensitivity import kernel_between, moments
 from natgeo.convex.spans import Span
 from natgeo.convex.stability import stability, whiten
@@ -440,3 +441,53 @@ def test_weights_that_are_no_distribution_are_refused(diabetes):
         convex.proven_interval(target, 3, 0.01)
     with pytest.raises(ArgumentError, match="weights of this model sum to"):
         convex.attack(target, 3, 0.01)
+
+
+def points(xi, eta):
+    """Exact examples in natural coordinates, no ridge and no constant column."""
+    xi, eta = np.atleast_2d(xi), np.atleast_1d(eta).astype(np.float64)
+    zero = np.zeros(len(xi))
+    lengths = np.linalg.norm(xi, axis=1)
+    return Points(xi, eta, np.zeros_like(xi), zero, zero, lengths, zero)
+
+
+@pytest.mark.parametrize(
+    ("eta_t", "eta_i", "angle"),
+    [(0, 0, 0.4), (1, 0, 0.4), (0.05, 0.1, 1.2), (1, 1, 1.57), (1, -1, 0.1)],
+)
+@pytest.mark.parametrize("linear", [False, True])
+def test_the_remainder_holds_for_every_second_moment(eta_t, eta_i, angle, linear):
+    """What is beyond <G, E> over the ball of S, by ascent from many S; M is S^2."""
+    eps, rng = 0.05, np.random.default_rng(3)
+    xi_t = np.array([3.0, 0.0])
+    xi_i = 2 * np.array([np.cos(angle), np.sin(angle)])
+    target = theory.Explained(points(xi_t, eta_t), linear)
+    example, q = points(xi_i, eta_i), xi_t @ xi_i
+    place = np.triu_indices(3)
+
+    def rest(free):
+        step = np.zeros((3, 3))
+        step[place] = free
+        step = step + step.T
+        moment = np.linalg.matrix_power(
+            np.eye(3) + eps * step / np.linalg.norm(step), 2
+        )
+        change = moment - np.eye(3)
+        beta = np.linalg.solve(moment[:2, :2], moment[:2, 2])
+        form = xi_t @ np.linalg.solve(moment[:2, :2], xi_i)
+        b, first = change[:2, 2], 1.0 if linear else eta_t
+        value = (first - (0 if linear else beta @ xi_t)) * (eta_i - beta @ xi_i) * form
+        k = first * xi_i + (0 if linear else eta_i) * xi_t
+        slope = -q * (b @ k) - first * eta_i * xi_t @ change[:2, :2] @ xi_i
+        return value - first * eta_i * q - slope
+
+    worst = 0.0
+    for sign in (1, -1):
+        for _ in range(4):
+            found = optimize.minimize(
+                lambda v, s=sign: -s * rest(v), rng.normal(size=6)
+            )
+            worst = max(worst, -found.fun)
+    bound = theory._remainder(target, example, theory.Scales.at(eps))[0]
+    assert worst <= bound
+    assert bound < 12 * worst
