@@ -75,12 +75,14 @@ def train(
     augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     test: tuple[np.ndarray, np.ndarray] | None = None,
     rows: np.ndarray | None = None,
-) -> tuple[Trajectory, Any]:
-    """Trains with AdamW on a cosine schedule; returns the trajectory and parameters.
+) -> tuple[Trajectory, list[Any]]:
+    """Trains with AdamW on a cosine schedule; returns the trajectory, and the
+    parameters at each evaluated epoch.
 
     Args:
         model: a Flax module that maps [B, ...] to logits [B, C] by a last Dense layer.
-        x, y: training data.
+        x: inputs, [N, ...].
+        y: labels, [N].
         epochs: how many.
         at: epochs to evaluate after, from 1.
         seed: of parameters, order and augmentation.
@@ -100,7 +102,7 @@ def train(
     )
     step, evaluate = _step(model.apply, optimizer), _evaluator(model)
     state, rng = optimizer.init(params), np.random.default_rng(seed)
-    seen, found = [], []
+    seen, found, passed = [], [], []
     for epoch in range(1, epochs + 1):
         now = np.full((len(y), _classes(model, params, x)), np.nan, np.float32)
         for part in rng.permutation(rows)[:whole].reshape(-1, batch):
@@ -114,6 +116,7 @@ def train(
                 if test is None
                 else evaluate(params, test[0])[0].argmax(1) == test[1]
             )
+            passed.append(params)
             found.append(
                 (*evaluate(params, x), np.mean(right) if len(right) else np.nan)
             )
@@ -121,7 +124,7 @@ def train(
     seconds = np.array([time.process_time() - start])
     return Trajectory(
         logits, hidden, np.sort(at), np.stack(seen), accuracy, seconds
-    ), params
+    ), passed
 
 
 def shifted_and_mirrored(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
