@@ -23,12 +23,13 @@ numbers from 0. The defaults are `one_checkpoint`, `several_checkpoints` and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.linalg
+import scipy.optimize
 import scipy.special
 import scipy.stats
 
@@ -42,6 +43,8 @@ from natgeo.types import Store
 PRIOR = 0.1
 # Of the held-out step. Residuals below are rounding of float32.
 DAMPING, LEAST_RESIDUAL = 0.3, 1e-6
+# Ridge of the readout, and the logarithms between which its temperature is sought.
+READOUT, SCALES = 0.01, (-4.0, 6.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,35 +326,61 @@ def cross_fit(
     return out
 
 
-def leave_one_out(features: Any, labels: Any, ridge: float | None = None) -> np.ndarray:
-    """Logits of each example by ridge regression on all others, [N, C].
+def leave_one_out(
+    features: Any, labels: Any, ridge: float = READOUT, classes: int | None = None
+) -> np.ndarray:
+    """Log-probabilities of each example by a readout of all others, [N, C].
 
-    One-hot labels on features that do not depend on the label (inputs of the last
-    layer, say), in closed form: the residual is divided by 1 - h_i. The logits are the
-    held-out residuals' Gaussian log-likelihood of each class.
+    Ridge regression of the one-hot labels on features that do not depend on the label,
+    such as the inputs of the last layer, or gradients of a fixed mixture of the logits.
+    Leaving example i out divides its residual by 1 - h_i in closed form (Sherman and
+    Morrison). The network may have memorised the label; its representation mostly has
+    not. `calibrated` makes the predictions probabilities.
 
     Args:
-        features: [N, D].
+        features: [N, D], without the labels in them.
         labels: given, [N].
-        ridge: of the leverage.
+        ridge: as a share of the mean square of the standardised features, > 0.
+        classes: C; default the largest label and one.
     """
     rows = np.asarray(checks.matrix("features", features), np.float64)
-    labels = _labels(labels)
-    onehot = np.eye(int(labels.max()) + 1)[labels]
-    rows = rows - rows.mean(axis=0)
-    scale = rows.std(axis=0)
-    rows = np.concatenate(
-        [rows / np.where(scale > 0, scale, 1), np.ones((len(rows), 1))], 1
-    )
+    labels = _labels(labels, len(rows))
+    spread = rows.std(axis=0)
+    rows = (rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    rows = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
     gram = rows.T @ rows
-    shrink = 1e-2 if ridge is None else checks.nonnegative("ridge", ridge)
-    gram[np.diag_indices(len(gram))] += shrink * len(rows)
+    gram[np.diag_indices(len(gram))] += len(rows) * checks.nonnegative("ridge", ridge)
     solved = scipy.linalg.solve(gram, rows.T, assume_a="pos")
     h = np.einsum("nk,kn->n", rows, solved)
+    onehot = np.eye(int(labels.max()) + 1 if classes is None else classes)[labels]
     fitted = rows @ (solved @ onehot)
-    held_out = onehot - (onehot - fitted) / (1 - h)[:, None]
-    spread = np.square(onehot - held_out).mean()
-    return np.asarray(held_out / spread)
+    return calibrated(onehot - (onehot - fitted) / (1 - h)[:, None], labels)
+
+
+def calibrated(logits: Any, labels: Any) -> np.ndarray:
+    """Log-probabilities at the temperature that fits the given labels best, [N, C].
+
+    Args:
+        logits: of predictions that did not see the example's label, [N, C].
+        labels: given, [N].
+    """
+    scores, labels = np.asarray(checks.matrix("logits", logits), np.float64), labels
+    places = np.arange(len(scores))
+    _, labels = _checked(scores, labels)
+
+    def cost(log_scale: float) -> float:
+        logp = scipy.special.log_softmax(np.exp(log_scale) * scores, axis=1)
+        return float(-logp[places, labels].mean())
+
+    found = scipy.optimize.minimize_scalar(cost, bounds=SCALES, method="bounded")
+    return np.asarray(scipy.special.log_softmax(np.exp(found.x) * scores, axis=1))
+
+
+def pooled(logits: Any) -> np.ndarray:
+    """Normalised geometric mean of several predictions, [E, N, C] -> [N, C]."""
+    array = _predictions(logits)
+    logp = scipy.special.log_softmax(array, axis=2).mean(axis=0)
+    return np.asarray(scipy.special.log_softmax(logp, axis=1))
 
 
 def suggest(logits: Any, labels: Any) -> Suggestion:
@@ -373,53 +402,83 @@ def average(logits: Any) -> np.ndarray:
     Raises:
         DataError: if it has another number of axes.
     """
-    array = np.asarray(logits, np.float64)
-    if array.ndim != 3:
-        raise DataError(f"logits has shape {array.shape}: expected [C, N, classes].")
+    array = _predictions(logits)
     logp = scipy.special.log_softmax(array, axis=2)
     return np.asarray(scipy.special.logsumexp(logp, axis=0) - np.log(len(array)))
 
 
 def one_checkpoint(
-    losses: Any, features: Any, logits: Any = None, labels: Any = None
+    losses: Any,
+    features: Any,
+    logits: Any = None,
+    labels: Any = None,
+    readouts: Sequence[Any] = (),
 ) -> np.ndarray:
-    """The default for one checkpoint, [N]: EL2N or loss of the held-out prediction.
+    """The default for one checkpoint, [N].
+
+    With the losses alone, `held_out_loss`. With logits, EL2N of the `held_out`
+    prediction; with readouts too, the margin of what both agree on.
 
     Args:
         losses: -log p at the checkpoint, [N].
         features: loss features at the same checkpoint: a store, or [N, K].
-        logits: at the checkpoint, [N, C]; without them `held_out_loss`.
+        logits: at the checkpoint, [N, C].
         labels: given, [N]; with logits.
+        readouts: representations without the labels in them, as for `leave_one_out`.
     """
-    if logits is None:
+    if logits is None or labels is None:
         return held_out_loss(losses, features)
-    return el2n(held_out(logits, labels, features), labels)
+    network = held_out(logits, labels, features)
+    if not readouts:
+        return el2n(network, labels)
+    return margin(agreement(network, labels, readouts), labels)
 
 
-def several_checkpoints(logits: Any, labels: Any) -> np.ndarray:
-    """The default for several checkpoints of one run, [N]: the mean of EL2N.
+def several_checkpoints(
+    logits: Any, labels: Any, readouts: Sequence[Any] = ()
+) -> np.ndarray:
+    """The default for several checkpoints of one run, [N].
 
-    Also for the logits of each example at each epoch before its step, which training
-    computes anyway.
+    The mean of EL2N; with readouts, the margin of what they and the mean prediction
+    agree on. Checkpoints may also be the logits of each example at each epoch before
+    its step, which training computes anyway.
 
     Args:
         logits: [checkpoints, N, C].
         labels: given, [N].
+        readouts: as in `one_checkpoint`.
     """
-    array = np.asarray(logits)
-    if array.ndim != 3 or not len(array):
-        raise DataError(f"logits has shape {array.shape}: expected [C, N, classes].")
+    array = _predictions(logits)
+    if readouts:
+        return margin(agreement(average(array), labels, readouts), labels)
     return over_checkpoints(np.stack([el2n(each, labels) for each in array]))
 
 
-def out_of_sample(logits: Any, labels: Any) -> np.ndarray:
+def out_of_sample(logits: Any, labels: Any, readouts: Sequence[Any] = ()) -> np.ndarray:
     """The default for predictions of models that were not trained on the example, [N].
 
     Args:
         logits: [N, C], from `cross_fit`, say.
         labels: given, [N].
+        readouts: as in `one_checkpoint`.
     """
+    if readouts:
+        return margin(agreement(logits, labels, readouts), labels)
     return el2n(logits, labels)
+
+
+def agreement(logits: Any, labels: Any, readouts: Sequence[Any]) -> np.ndarray:
+    """Log-probabilities that a network and readouts agree on, [N, C], for `suggest`.
+
+    Args:
+        logits: of the network, best held out or averaged, [N, C].
+        labels: given, [N].
+        readouts: representations without the labels in them, [N, D] each.
+    """
+    logp, labels = _checked(logits, labels)
+    classes = logp.shape[1]
+    opinions = [leave_one_out(each, labels, classes=classes) for each in readouts]
+    return pooled(np.stack([logp, *opinions]))
 
 
 def _even(classes: int, wrong: float) -> np.ndarray:
@@ -449,6 +508,14 @@ def _checkpoints(scores: Any) -> np.ndarray:
     return values
 
 
+def _predictions(logits: Any) -> np.ndarray:
+    array = np.asarray(logits, np.float64)
+    if array.ndim != 3 or not array.size:
+        raise DataError(f"logits has shape {array.shape}: expected [C, N, classes].")
+    checks.finite("logits", array.reshape(len(array) * array.shape[1], -1))
+    return array
+
+
 def _checked(logits: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities in float64 and labels."""
     array = np.asarray(checks.matrix("logits", logits), np.float64)
@@ -463,9 +530,13 @@ def _checked(logits: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     return scipy.special.log_softmax(array, axis=1), labels
 
 
-def _labels(labels: Any) -> np.ndarray:
+def _labels(labels: Any, rows: int | None = None) -> np.ndarray:
     array = np.asarray(labels)
-    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
+    if (
+        array.ndim != 1
+        or array.dtype.kind not in "iu"
+        or len(array) != (len(array) or 1 if rows is None else rows)
+    ):
         raise DataError(
             f"labels has dtype {array.dtype} and shape {array.shape}: expected one "
             f"whole number for each example."
