@@ -12,10 +12,10 @@ Protocol: the defaults were chosen on digits and on a made-up mixture of Gaussia
 seeds 0 to 2, and then fixed. Digits have other seeds here; nothing was chosen on spam,
 sentences, Fashion-MNIST or CIFAR-10, and no detector sees which labels are wrong.
 
-Run `python -m benchmarks.label_noise`. `--only PATTERN` keeps the cases in whose name it
-is found, `--kept FOLDER` keeps trained networks there, `--keep` adds cases to the stored
-results (one line each; those that are there are not run again) and writes the table of
-the README, `--quick` runs toy sizes.
+Run `python -m benchmarks.label_noise`. `--only PATTERN` keeps the cases in whose name
+it is found, `--kept FOLDER` keeps trained networks there, `--keep` adds cases to the
+stored results (one line each; those that are there are not run again) and writes the
+table of the README, `--quick` runs toy sizes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from benchmarks.harness import is_quick, replace_in_readme, report
 from benchmarks.trajectories import Recipe, Trajectory
 from natgeo.errors import UnfitEnvironmentError
 from natgeo.evaluate import detection
-from natgeo.labels import detectors, patches
+from natgeo.labels import detectors, left_out, patches
 
 RESULTS = Path(__file__).parent / "results"
 FOLDS = {"digits": 3, "spam": 3, "sentences": 3, "made up": 3}
@@ -204,7 +204,7 @@ def _train(problem: Problem, seed: int, rows: np.ndarray | None = None) -> Traje
 
 def _held_out(problem: Problem, case: Case, folder: Path) -> np.ndarray:
     """Logits of networks that were not trained on the example, [E, N, C]."""
-    fold = detectors.folds(problem.given, FOLDS[case.data], case.seed)
+    fold = left_out.folds(problem.given, FOLDS[case.data], case.seed)
     part = replace(problem, recipe=replace(problem.recipe, width=0))
     made = []
     for number in range(FOLDS[case.data]):
@@ -231,7 +231,7 @@ def _in_sample(run: Trajectory, y: np.ndarray) -> dict[str, np.ndarray]:
     for name, rows in gradients.items():
         found |= {
             f"one: gradient norm, {name}": detectors.gradient_norm(rows),
-            f"one: self-influence, {name}": detectors.leverage(rows),
+            f"one: self-influence, {name}": left_out.leverage(rows),
             f"one: held-out loss, {name}": detectors.one_checkpoint(losses, rows),
             f"one: held-out EL2N, {name}": detectors.one_checkpoint(
                 losses, rows, last, y
@@ -239,12 +239,12 @@ def _in_sample(run: Trajectory, y: np.ndarray) -> dict[str, np.ndarray]:
         }
     for name, rows in {"inputs": run.hidden[-1], "gradients": run.free}.items():
         if rows.size:
-            left_out = detectors.leave_one_out(rows, y)
-            found[f"one: readout of {name}"] = detectors.margin(left_out, y)
+            without = left_out.leave_one_out(rows, y)
+            found[f"one: readout of {name}"] = detectors.margin(without, y)
     found["one: default"] = detectors.one_checkpoint(
         losses, gradients.get("all layers", layers[-1]), last, y, [readout]
     )
-    levers = [detectors.leverage(rows) for rows in layers]
+    levers = [left_out.leverage(rows) for rows in layers]
     found["several: self-influence, last layer"] = detectors.ranks_over_checkpoints(
         levers
     )
@@ -278,9 +278,9 @@ def _with_patches(
     """Images have a second opinion that needs no training."""
     seen = patches.patch_features(x)
     readout = run.free if run.free.size else run.hidden[-1]
-    left_out = detectors.leave_one_out(seen, y)
+    without = left_out.leave_one_out(seen, y)
     return {
-        "several: readout of patches": detectors.margin(left_out, y),
+        "several: readout of patches": detectors.margin(without, y),
         "several: default and patches": detectors.several_checkpoints(
             run.logits, y, [readout, seen]
         ),
