@@ -142,12 +142,21 @@ def train(
     )
 
 
-def last_layer(logits: np.ndarray, hidden: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Loss gradients in the last layer, (p - onehot) x (hidden, 1), [N, C (D + 1)]."""
-    error = scipy.special.softmax(np.float64(logits), axis=1)
+def last_layer(
+    logits: np.ndarray, hidden: np.ndarray, y: np.ndarray, width: int = 256
+) -> np.ndarray:
+    """Loss gradients in the last layer, (p - onehot) x (hidden, 1), [N, K].
+
+    K = C (D + 1), or `width` Gaussian projections of them if that is less.
+    """
+    error = scipy.special.softmax(np.float32(logits), axis=1)
     error[np.arange(len(y)), y] -= 1
-    inputs = np.concatenate([hidden, np.ones((len(y), 1))], axis=1)
-    return np.asarray((error[:, :, None] * inputs[:, None]).reshape(len(y), -1))
+    inputs = np.concatenate([hidden, np.ones((len(y), 1), np.float32)], axis=1)
+    every = (error[:, :, None] * inputs[:, None]).reshape(len(y), -1)
+    if every.shape[1] > width:
+        shape = every.shape[1], width
+        every = every @ np.random.default_rng(0).standard_normal(shape, np.float32)
+    return np.float64(every)
 
 
 def _evaluated(

@@ -10,11 +10,16 @@ What a wrong label does to a model, and which score sees it:
   example pulls them: a large `self_influence` and a large leverage of its gradient,
   which `held_out_loss` turns into the loss of a model that was not trained on it.
 * It is not predictable from the others. Probabilities of models that were trained
-  without the example (`cross_fit`, `leave_one_out`) cannot have memorised it: arXiv
-  1911.00068.
+  without the example (`cross_fit`, arXiv 1911.00068) cannot have memorised it; a
+  readout of a representation gives them in closed form (`leave_one_out`).
 * Mistakes repeat. If many 4s are called 9, a doubtful 9 that looks like a 4 is more
   suspicious than one that looks like a 1: `noise_posterior` estimates the rates and
-  weighs with them.
+  weighs with them. It wins where that is so, and loses elsewhere.
+
+The defaults are the loss of a prediction that has seen the label as little as possible:
+if p is the probability of each right class and all mistakes are equally likely, the
+order of -log p is that of the probability that the label is wrong. They pool, as a
+geometric mean, the network, held out or averaged over checkpoints, with readouts.
 
 Logits [N, C] and log-probabilities are interchangeable here. Labels are [N], whole
 numbers from 0. The defaults are `one_checkpoint`, `several_checkpoints` and
@@ -198,57 +203,51 @@ def one_checkpoint(
     labels: Any = None,
     readouts: Sequence[Any] = (),
 ) -> np.ndarray:
-    """The default for one checkpoint, [N].
+    """The default for one checkpoint, [N]: the loss of the held-out prediction.
 
-    With the losses alone, `held_out_loss`. With logits, EL2N of the `held_out`
-    prediction; with readouts too, the margin of what both agree on.
+    With readouts, the loss of what they and the network agree on.
 
     Args:
         losses: -log p at the checkpoint, [N].
         features: loss features at the same checkpoint: a store, or [N, K].
-        logits: at the checkpoint, [N, C].
-        labels: given, [N]; with logits.
+        logits: at the checkpoint, [N, C]; with readouts.
+        labels: given, [N]; with readouts.
         readouts: representations without the labels in them, as for `leave_one_out`.
     """
-    if logits is None or labels is None:
+    if logits is None or labels is None or not readouts:
         return held_out_loss(losses, features)
     network = held_out(logits, labels, features)
-    if not readouts:
-        return el2n(network, labels)
-    return margin(agreement(network, labels, readouts), labels)
+    return loss(agreement(network, labels, readouts), labels)
 
 
 def several_checkpoints(
     logits: Any, labels: Any, readouts: Sequence[Any] = ()
 ) -> np.ndarray:
-    """The default for several checkpoints of one run, [N].
+    """The default for several checkpoints of one run, [N]: loss of the mean prediction.
 
-    The mean of EL2N; with readouts, the margin of what they and the mean prediction
-    agree on. Checkpoints may also be the logits of each example at each epoch before
-    its step, which training computes anyway.
+    With readouts, of what they and the mean prediction agree on. Checkpoints may also
+    be the logits of each example at each epoch before its step, which training computes
+    anyway.
 
     Args:
         logits: [checkpoints, N, C].
         labels: given, [N].
         readouts: as in `one_checkpoint`.
     """
-    array = _predictions(logits)
-    if readouts:
-        return margin(agreement(average(array), labels, readouts), labels)
-    return over_checkpoints(np.stack([el2n(each, labels) for each in array]))
+    return out_of_sample(average(logits), labels, readouts)
 
 
 def out_of_sample(logits: Any, labels: Any, readouts: Sequence[Any] = ()) -> np.ndarray:
-    """The default for predictions of models that were not trained on the example, [N].
+    """The default for models that were not trained on the example, [N]: the loss.
+
+    With readouts, of what they and the models agree on.
 
     Args:
         logits: [N, C], from `cross_fit`, say.
         labels: given, [N].
         readouts: as in `one_checkpoint`.
     """
-    if readouts:
-        return margin(agreement(logits, labels, readouts), labels)
-    return el2n(logits, labels)
+    return loss(agreement(logits, labels, readouts), labels)
 
 
 def agreement(logits: Any, labels: Any, readouts: Sequence[Any]) -> np.ndarray:
