@@ -5,6 +5,7 @@ from benchmarks import (
     digits,
     fidelity,
     images,
+    label_noise,
     pairs,
     ridge_gap,
     scores,
@@ -20,6 +21,7 @@ MODULES = (
     soundness,
     fidelity,
     images,
+    label_noise,
 )
 for module in MODULES:
     module.main()

@@ -104,7 +104,7 @@ def held_out_loss(losses: Any, features: Any, damping: float = DAMPING) -> np.nd
         damping: as in `held_out_shift`.
     """
     shift = held_out_shift(losses, features, damping)
-    values = np.asarray(losses, np.float64)
+    values = np.maximum(np.asarray(losses, np.float64), 0)
     # p' = p / (p + (1 - p) exp(shift)), and its logarithm without overflow.
     residual = -np.expm1(-values)
     with np.errstate(divide="ignore"):
