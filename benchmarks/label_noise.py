@@ -352,14 +352,16 @@ def _with_inputs(
     if run.features.size:
         gradients = np.float64(run.features)
     last = left_out.held_out(run.logits[-1], y, gradients)
+    readouts = left_out.stacked(both, y)
     return {
         "one: readout of plain inputs": detectors.loss(both[1], y),
         "one: default and inputs": detectors.loss(
-            detectors.pooled(np.stack([last, *both])), y
+            detectors.pooled(np.stack([last, readouts])), y
         ),
         "several: default and inputs": detectors.loss(
-            detectors.pooled(np.stack([network, *both])), y
+            detectors.pooled(np.stack([network, readouts])), y
         ),
+        "several: readouts alone": detectors.loss(readouts, y),
     }
 
 

@@ -199,6 +199,33 @@ def calibrated(logits: Any, labels: Any) -> np.ndarray:
     return np.asarray(scipy.special.log_softmax(np.exp(found.x) * scores, axis=1))
 
 
+def stacked(predictions: Any, labels: Any) -> np.ndarray:
+    """One prediction from several, weighted as the given labels say, [E, N, C] -> [N, C].
+
+    log p = sum_e w_e log p_e + constant, with the w_e >= 0 that make the given labels
+    likeliest. Only for predictions that did not see the example's label: weights would
+    else go to what has memorised most.
+
+    Args:
+        predictions: logits or log-probabilities.
+        labels: given, [N].
+    """
+    logp = np.stack([log_probabilities(each, labels)[0] for each in predictions])
+    labels = whole_labels(labels)
+    places = np.arange(len(labels))
+
+    def cost(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = scipy.special.log_softmax(np.tensordot(weights, logp, 1), axis=1)
+        expected = np.einsum("nc,enc->e", np.exp(mixed), logp)
+        slope = expected - logp[:, places, labels].sum(axis=1)
+        return -float(mixed[places, labels].mean()), slope / len(labels)
+
+    start = np.full(len(logp), 1 / len(logp))
+    bounds = [(0, None)] * len(logp)
+    found = scipy.optimize.minimize(cost, start, jac=True, bounds=bounds)
+    return np.asarray(scipy.special.log_softmax(np.tensordot(found.x, logp, 1), axis=1))
+
+
 def folds(labels: Any, count: int = 5, seed: int = 0) -> np.ndarray:
     """Fold of each example, [N], from 0; every class is spread evenly.
 

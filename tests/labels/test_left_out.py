@@ -122,6 +122,22 @@ def test_saturated_losses_stay_finite(rng):
     assert np.isfinite(left_out.held_out_loss(losses, features)).all()
 
 
+def test_stacking_leaves_out_what_knows_nothing(rng):
+    labels = rng.integers(0, 3, 400)
+    good = 1.5 * np.eye(3)[labels] + rng.standard_normal((400, 3))
+    noise = rng.standard_normal((400, 3))
+    got = left_out.stacked([good, 5 * noise], labels)
+    both = np.stack([log_softmax(good), log_softmax(5 * noise)])
+    grid = np.linspace(0, 2, 41)
+    best = min(
+        -log_softmax(a * both[0] + b * both[1])[np.arange(400), labels].mean()
+        for a in grid
+        for b in grid
+    )
+    assert -got[np.arange(400), labels].mean() <= best + 1e-6
+    np.testing.assert_allclose(np.exp(got).sum(axis=1), 1)
+
+
 def test_folds_are_even_in_every_class_and_nobody_is_trained_on(rng):
     labels = np.repeat([0, 1, 2], [50, 20, 5])
     fold = left_out.folds(labels, 5, seed=3)
