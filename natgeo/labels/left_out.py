@@ -200,7 +200,7 @@ def calibrated(logits: Any, labels: Any) -> np.ndarray:
 
 
 def stacked(predictions: Any, labels: Any) -> np.ndarray:
-    """One prediction from several, weighted as the given labels say, [E, N, C] -> [N, C].
+    """One prediction [N, C] from several [E, N, C], weighted by the given labels.
 
     log p = sum_e w_e log p_e + constant, with the w_e >= 0 that make the given labels
     likeliest. Only for predictions that did not see the example's label: weights would
