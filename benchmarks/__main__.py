@@ -6,6 +6,7 @@ from benchmarks import (
     digits,
     fidelity,
     images,
+    label_noise,
     pairs,
     ridge_gap,
     scores,
@@ -22,6 +23,7 @@ MODULES = (
     fidelity,
     images,
     coverage,
+    label_noise,
 )
 for module in MODULES:
     module.main()

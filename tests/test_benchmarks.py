@@ -21,7 +21,9 @@ from benchmarks import (
     fidelity,
     harness,
     images,
+    label_noise,
     models,
+    noise,
     pairs,
     ridge_gap,
     scores,
@@ -384,6 +386,55 @@ def test_an_attack_that_leaves_a_proven_interval_stops_the_run(monkeypatch):
     )
     with pytest.raises(SystemExit, match="left a proven interval"):
         coverage.main()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("usual_promotion")
+def test_every_detector_is_judged_in_its_situation(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    label_noise.main()
+    row = json.loads(capsys.readouterr().out)
+    assert row["wrong"] == 0.1
+    assert {name.partition(":")[0] for name in row["found"]} == {
+        "one",
+        "several",
+        "held out",
+    }
+    assert row["found"]["several: default"][0] > row["found"]["several: mean loss"][0]
+    assert label_noise.table([row]).count("\n") == 2
+
+
+@pytest.mark.parametrize("kind", noise.KINDS)
+def test_wrong_labels_are_of_the_kind_that_was_asked_for(kind, rng):
+    right = rng.integers(0, 4, 400)
+    x = 2 * np.eye(4)[right] + rng.standard_normal((400, 4))
+    given = noise.flip(kind, x, right, 0.1, 5)
+    wrong = given != right
+    assert wrong.sum() == 40
+    np.testing.assert_array_equal(given, noise.flip(kind, x, right, 0.1, 5))
+    said = np.zeros((4, 4))
+    np.add.at(said, (right[wrong], given[wrong]), 1)
+    if kind == "uniform":
+        assert (said > 0).sum() > 8
+    if kind == "class":
+        assert ((said > 0).sum(axis=1) <= 1).all()
+    if kind == "boundary":
+        nearest = np.argsort(x[wrong], axis=1)[:, -2:]
+        assert (nearest == given[wrong, None]).any(axis=1).mean() > 0.9
+
+
+def test_the_table_of_detectors_has_means_intervals_and_gaps():
+    found = {name: [0.9, 0.8] for name in label_noise.COLUMNS.values()}
+    about = {"data": "digits", "kind": "uniform", "rate": 0.1, "wrong": 0.1}
+    rows = [about | {"found": found | {"one: loss": [at, 0.5]}} for at in (0.5, 0.6)]
+    del rows[1]["found"]["held out: loss"]
+    head, _, line = label_noise.table(rows).splitlines()
+    assert head.count("|") == line.count("|") == 2 + len(label_noise.COLUMNS)
+    assert line.startswith("| digits, uniform 10 %, 2 | 0.5500 ± 0.0500 (50 %) |")
+    assert "| - |" in line
+    assert label_noise._half_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx(
+        4.302653 / 3**0.5
+    )
 
 
 def test_a_wrong_value_is_not_timed():
