@@ -312,9 +312,7 @@ def average(logits: Any) -> np.ndarray:
     """
     array = np.asarray(logits, np.float64)
     if array.ndim != 3:
-        raise DataError(
-            f"logits has shape {array.shape}: expected [C, N, classes]."
-        )
+        raise DataError(f"logits has shape {array.shape}: expected [C, N, classes].")
     logp = scipy.special.log_softmax(array, axis=2)
     return np.asarray(scipy.special.logsumexp(logp, axis=0) - np.log(len(array)))
 

@@ -266,7 +266,8 @@ def scan_section(
 ) -> dict[str, Any]:
     """The most suspicious examples, and how good each detector is if that is known."""
     detectors = []
-    for name, values in scan.scores.items():
+    ordered = {scan.detector: scan.scores[scan.detector], **scan.scores}
+    for name, values in ordered.items():
         known: dict[str, Any] = {
             "auroc": None,
             "recall_at_20": None,
@@ -279,7 +280,7 @@ def scan_section(
                 "recall_curve": detection.recall_curve(values, flipped).tolist(),
             }
         detectors.append({"name": name, **known})
-    values = scan.scores["self-influence"]
+    values = scan.scores[scan.detector]
     return {
         "known_flips": None if flipped is None else int(flipped.sum()),
         "detectors": detectors,
