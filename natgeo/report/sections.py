@@ -18,6 +18,7 @@ from natgeo.certify.distances import Change, Distance, typical
 from natgeo.certify.rankings import Rankings
 from natgeo.certify.threats import Wasserstein2
 from natgeo.evaluate import detection
+from natgeo.evaluate.roc import roc_curve
 from natgeo.labels.scan import LabelScan
 from natgeo.report.document import FORMAT
 
@@ -272,12 +273,14 @@ def scan_section(
             "auroc": None,
             "recall_at_20": None,
             "recall_curve": None,
+            "roc_curve": None,
         }
         if flipped is not None:
             known = {
                 "auroc": detection.auroc(values, flipped),
                 "recall_at_20": detection.recall_at(values, flipped, 0.2),
                 "recall_curve": detection.recall_curve(values, flipped).tolist(),
+                "roc_curve": roc_curve(values, flipped).tolist(),
             }
         detectors.append({"name": name, **known})
     values = scan.scores[scan.detector]
