@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ def score_histogram(histogram: Mapping[str, Any]) -> str:
 
     def draw(axes: Axes) -> None:
         places = edges[:-1]
-        widths = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+        widths = [b - a for a, b in pairwise(edges)]
         bars: dict[str, Any] = {"width": widths, "align": "edge", "linewidth": 0}
         axes.bar(places, histogram["counts"], color="#9fb3c8", label="all", **bars)
         if wrong is not None:
