@@ -128,6 +128,8 @@ class LabelScan:
     ) -> Support | None:
         """The training examples that speak most for a label of some examples.
 
+        Where the labels are known, only examples that have that label count.
+
         Args:
             indices: examples of the training set, [Q].
             k: how many for each.
@@ -136,13 +138,22 @@ class LabelScan:
         """
         size = self.geometry.train.shape[0]
         wanted = checks.indices("indices", indices, size)
+        labels = self.labels
         if not suggested:
             features = self.geometry.train.rows(wanted)
         elif self.features_as is None or self.suggestion is None:
             return None
         else:
-            features = self.features_as(wanted, self.suggestion.labels[wanted])
-        return strongest(self.geometry, features, wanted, k)
+            labels = self.suggestion.labels
+            features = self.features_as(wanted, labels[wanted])
+        return strongest(
+            self.geometry,
+            features,
+            wanted,
+            k,
+            labels=self.labels,
+            wanted=None if labels is None else labels[wanted],
+        )
 
     def suspects(
         self, count: int = 20, *, eps: float | None = None, k: int = 3
