@@ -77,6 +77,7 @@ def scanned(source: Source, asked: Asked) -> dict[str, Any]:
         (data.x, data.y),
         checkpoints=trained.checkpoints[:-1],
         ridge=asked.ridge,
+        batch_size=builtin.FEATURE_BATCH,
         seed=asked.seed,
         progress=True,
     )

@@ -22,6 +22,9 @@ from natgeo.labels.predictions import predictor
 from natgeo.progress import Progress
 from natgeo.types import Params
 
+# Examples of a step that computes features: fits the cache of a CPU for these models,
+# and is compiled once, where a plan would compile a step to measure its memory.
+FEATURE_BATCH = 32
 _BATCH = 64
 _STEPS = 600  # that a training run has at least, within the bounds of epochs below
 _FEWEST, _MOST = 8, 40
@@ -42,7 +45,9 @@ class Trained:
 
 
 class ResNet8(nn.Module):
-    """Patch stem, three residual blocks of growing width, GroupNorm everywhere.
+    """Patch stem, residual blocks of growing width, GroupNorm everywhere.
+
+    Three blocks, or two for images of 8 pixels, of which no more is left to halve.
 
     GroupNorm, because with batch statistics one example's loss depends on its batch and
     a per-example gradient is not defined.
@@ -57,7 +62,7 @@ class ResNet8(nn.Module):
         b, h, w, c = x.shape
         x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
         x = _convolution(x.reshape(b, h // 2, w // 2, 4 * c), self.width)
-        for stage in range(3):
+        for stage in range(2 if h <= 8 else 3):
             x = _block(nn.relu(x), self.width * 2**stage, 1 if stage == 0 else 2)
         return nn.Dense(self.classes)(nn.relu(x).mean(axis=(1, 2)))
 
@@ -109,7 +114,7 @@ def train(
     def apply(params: Params, inputs: Any) -> Any:
         return module.apply(params, (inputs.astype(jnp.float32) - mean) / scale)
 
-    start = module.init(jax.random.key(seed), jnp.zeros((1, *x.shape[1:])))
+    start = jax.jit(module.init)(jax.random.key(seed), jnp.zeros((1, *x.shape[1:])))
     every = list(_after_epochs(apply, start, x, y, epochs, seed, progress))
     places = np.unique(np.linspace(0, epochs - 1, _KEPT).round().astype(int))
     return Trained(apply, tuple(every[place] for place in places))

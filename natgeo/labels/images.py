@@ -157,6 +157,7 @@ class _opened:
 
     def __init__(self, path: Path):
         self._path = path
+        self._image: Any = None
 
     def __enter__(self) -> Any:
         from PIL import Image
@@ -166,14 +167,17 @@ class _opened:
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 self._image = Image.open(self._path)
                 self._image.load()
-        except (OSError, ValueError, SyntaxError, Warning, MemoryError) as error:
-            raise self._refusal(error) from None
-        except Image.DecompressionBombError as error:
+        except (
+            *(OSError, ValueError, SyntaxError, Warning, MemoryError),
+            Image.DecompressionBombError,
+        ) as error:
+            self.__exit__()
             raise self._refusal(error) from None
         return self._image
 
     def __exit__(self, *exception: object) -> None:
-        self._image.close()
+        if self._image is not None:
+            self._image.close()
 
     def _refusal(self, error: BaseException) -> DataError:
         reason = str(error).partition("\n")[0][:200]

@@ -209,6 +209,7 @@ def scan_labels(
     folds: int = 5,
     projector: Any = None,
     store: Any = None,
+    batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> LabelScan:
@@ -252,6 +253,7 @@ def scan_labels(
         folds: parts of the cross-fitting.
         projector: with a model: default a CountSketch to at most 512 dimensions.
         store: with a model: a new folder for the features; default: memory.
+        batch_size: with a model: examples of a step, as in `featurize`.
         seed: of the folds.
         progress: show bars on standard error for what takes over a second.
 
@@ -278,6 +280,7 @@ def scan_labels(
             folds=folds,
             projector=projector,
             store=store,
+            batch_size=batch_size,
             seed=seed,
             progress=progress,
         )
@@ -290,6 +293,7 @@ def scan_labels(
             "fit": fit,
             "projector": projector,
             "store": store,
+            "batch_size": batch_size,
         }
         given = [name for name, value in named.items() if value is not None]
         if given:

@@ -128,6 +128,7 @@ def from_model(
     folds: int,
     projector: Any,
     store: Any,
+    batch_size: int | None,
     seed: int,
     progress: bool,
 ) -> Evidence:
@@ -154,7 +155,15 @@ def from_model(
         )
     geometries = []
     for one in measured:
-        made = featurize(task, one, (x, y), chosen, store=store, progress=progress)
+        made = featurize(
+            task,
+            one,
+            (x, y),
+            chosen,
+            store=store,
+            batch_size=batch_size,
+            progress=progress,
+        )
         geometries.append(natural_geometry(made, ridge))
     predict = predictor(apply)
     held_out = fit is not None
@@ -165,7 +174,9 @@ def from_model(
 
     def features_as(indices: np.ndarray, labels: np.ndarray) -> Any:
         example = x[indices], np.asarray(labels, np.int32)
-        return featurize(task, params, example, chosen)
+        # The step that is compiled already.
+        size = geometries[-1].train.metadata["batch_size"]
+        return featurize(task, params, example, chosen, batch_size=size)
 
     return Evidence(
         tuple(geometries),
