@@ -17,12 +17,13 @@ What a wrong label does to a model, and which score sees it:
   weighs with them.
 
 Logits [N, C] and log-probabilities are interchangeable here. Labels are [N], whole
-numbers from 0. `default` is the entry: what to use in which situation.
+numbers from 0. The defaults are `one_checkpoint`, `several_checkpoints` and
+`out_of_sample`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +34,14 @@ import scipy.stats
 
 from natgeo import checks
 from natgeo.errors import ArgumentError, DataError
+from natgeo.geometry.blocks import BLOCK_ROWS, regular_blocks
+from natgeo.store.memory import as_store
+from natgeo.types import Store
 
 # Imagined examples per entry of the table of confusions, as a share of its diagonal.
 PRIOR = 0.1
+# Of the held-out step. Residuals below are rounding of float32.
+DAMPING, LEAST_RESIDUAL = 0.3, 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,22 +133,79 @@ def margin_features(features: Any, losses: Any) -> np.ndarray:
     return -rows / residual[:, None]
 
 
-def held_out_loss(losses: Any, features: Any, ridge: float | None = None) -> np.ndarray:
-    """Loss of the example under a model that was trained without it, [N], to one step.
+def held_out_shift(losses: Any, features: Any, damping: float = DAMPING) -> np.ndarray:
+    """How far the margin log(p / (1 - p)) falls when the example is left out, [N].
 
-    The model is linearised in its parameters, and the squared error of the residuals
-    r = 1 - p is what it minimises. Leaving example i out divides its residual by
-    1 - h_i (Sherman and Morrison), with h the leverage of margin features, and moves
-    the margin by r_i h_i / (1 - h_i).
+    One Newton step of the model linearised in its parameters (approximate leave-one-
+    out, arXiv 1801.10243). With margin gradients g = -phi / r, residuals r = 1 - p,
+    weights w = p r and a_i = g_i^T (sum_j w_j g_j g_j^T + c I)^-1 g_i, it is
+
+        r_i a_i / (1 - w_i a_i)
+
+    Unlike self-influence it does not grow with r^2: a label that is wrong and memorised
+    keeps a large a and w, where r has gone to zero. Passes twice over the features.
 
     Args:
         losses: -log p at the checkpoint, [N].
-        features: loss features at the same checkpoint, [N, K].
-        ridge: of the leverage.
+        features: loss features phi at the same checkpoint: a store, or [N, K].
+        damping: c, as a share of the mean eigenvalue of the sum.
     """
+    store = as_store("features", features)
+    values = _column("losses", losses, store.shape[0])
+    damping = checks.nonnegative("damping", damping)
+    residual = np.maximum(-np.expm1(-values), LEAST_RESIDUAL)
+    weight = np.exp(-values) / residual
+    total = np.zeros((store.shape[1], store.shape[1]))
+    for rows, part in _blocks(store, weight):
+        total += (rows * part[:, None]).T @ rows
+    total[np.diag_indices(len(total))] += damping * np.trace(total) / len(total)
+    try:
+        whitener = np.linalg.inv(np.linalg.cholesky(total))
+    except np.linalg.LinAlgError:
+        raise DataError(
+            f"The weighted covariance of {store!r} is not positive definite: are all "
+            f"features zero, or is damping={damping:g} too small?"
+        ) from None
+    form = np.concatenate(
+        [np.square(rows @ whitener.T).sum(axis=1) for rows, _ in _blocks(store, weight)]
+    )
+    left = np.maximum(1 - weight * form, np.finfo(np.float64).eps)
+    return np.asarray(form / residual / left)
+
+
+def held_out_loss(losses: Any, features: Any, damping: float = DAMPING) -> np.ndarray:
+    """-log p after `held_out_shift`, [N]; needs no logits.
+
+    Args:
+        losses: -log p at the checkpoint, [N].
+        features: loss features at the same checkpoint: a store, or [N, K].
+        damping: as in `held_out_shift`.
+    """
+    shift = held_out_shift(losses, features, damping)
     values = np.asarray(losses, np.float64)
-    h = leverage(margin_features(features, losses), ridge)
-    return values * h / (1 - h)
+    # p' = p / (p + (1 - p) exp(shift)), and its logarithm without overflow.
+    residual = -np.expm1(-values)
+    with np.errstate(divide="ignore"):
+        odds = np.log(residual) + shift
+    return np.logaddexp(-values, odds) + values
+
+
+def held_out(
+    logits: Any, labels: Any, features: Any, damping: float = DAMPING
+) -> np.ndarray:
+    """Log-probabilities after `held_out_shift` of the given label, [N, C].
+
+    Args:
+        logits: at the checkpoint, [N, C].
+        labels: given, [N].
+        features: loss features at the same checkpoint: a store, or [N, K].
+        damping: as in `held_out_shift`.
+    """
+    logp, labels = _checked(logits, labels)
+    places = np.arange(len(labels))
+    shift = held_out_shift(-logp[places, labels], features, damping)
+    logp[places, labels] -= shift
+    return np.asarray(scipy.special.log_softmax(logp, axis=1))
 
 
 def over_checkpoints(scores: Any) -> np.ndarray:
@@ -317,20 +380,46 @@ def average(logits: Any) -> np.ndarray:
     return np.asarray(scipy.special.logsumexp(logp, axis=0) - np.log(len(array)))
 
 
-def default(
-    losses: Sequence[Any] | Any,
-    features: Sequence[Any] | None = None,
-) -> tuple[str, np.ndarray]:
-    """The detector for what is at hand: its name and its scores, [N].
+def one_checkpoint(
+    losses: Any, features: Any, logits: Any = None, labels: Any = None
+) -> np.ndarray:
+    """The default for one checkpoint, [N]: EL2N or loss of the held-out prediction.
 
     Args:
-        losses: -log p at each checkpoint, [C, N], or out-of-sample, [1, N].
-        features: loss features at each checkpoint, or None.
+        losses: -log p at the checkpoint, [N].
+        features: loss features at the same checkpoint: a store, or [N, K].
+        logits: at the checkpoint, [N, C]; without them `held_out_loss`.
+        labels: given, [N]; with logits.
     """
-    values = _checkpoints(losses)
-    if features is None or len(values) > 1:
-        return "mean loss", over_checkpoints(values)
-    return "loss and self-influence", combined([values[0], leverage(features[0])])
+    if logits is None:
+        return held_out_loss(losses, features)
+    return el2n(held_out(logits, labels, features), labels)
+
+
+def several_checkpoints(logits: Any, labels: Any) -> np.ndarray:
+    """The default for several checkpoints of one run, [N]: the mean of EL2N.
+
+    Also for the logits of each example at each epoch before its step, which training
+    computes anyway.
+
+    Args:
+        logits: [checkpoints, N, C].
+        labels: given, [N].
+    """
+    array = np.asarray(logits)
+    if array.ndim != 3 or not len(array):
+        raise DataError(f"logits has shape {array.shape}: expected [C, N, classes].")
+    return over_checkpoints(np.stack([el2n(each, labels) for each in array]))
+
+
+def out_of_sample(logits: Any, labels: Any) -> np.ndarray:
+    """The default for predictions of models that were not trained on the example, [N].
+
+    Args:
+        logits: [N, C], from `cross_fit`, say.
+        labels: given, [N].
+    """
+    return el2n(logits, labels)
 
 
 def _even(classes: int, wrong: float) -> np.ndarray:
@@ -388,6 +477,22 @@ def _labels(labels: Any) -> np.ndarray:
 
 def _features_and_losses(features: Any, losses: Any) -> tuple[np.ndarray, np.ndarray]:
     rows = np.asarray(checks.matrix("features", features), np.float64)
-    return rows, np.asarray(
-        checks.column("losses", np.asarray(losses, np.float64), len(rows))
-    )
+    return rows, _column("losses", losses, len(rows))
+
+
+def _column(name: str, values: Any, rows: int) -> np.ndarray:
+    array = np.asarray(checks.column(name, values, rows), np.float64)
+    if (array < 0).any():
+        raise DataError(f"{name} holds {array.min()}: -log p is not negative.")
+    return array
+
+
+def _blocks(
+    store: Store, column: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows in float64, and the column at the same rows."""
+    start = 0
+    for block in regular_blocks(store.blocks(BLOCK_ROWS)):
+        rows = np.asarray(block, np.float64)
+        yield rows, column[start : start + len(rows)]
+        start += len(rows)
