@@ -54,36 +54,47 @@ class Evidence:
 def scores(found: Evidence) -> tuple[dict[str, np.ndarray], str]:
     """Every score that the evidence allows, and the name of the default detector."""
     influence = np.stack([self_influence(g) for g in found.geometries])
-    made = {
-        "self-influence": influence[0]
+    name, values = _default(found)
+    made = {} if values is None else {name: values}
+    made["self-influence"] = (
+        influence[0]
         if len(influence) == 1
-        else detectors.ranks_over_checkpoints(influence),
-        "gradient norm": detectors.over_checkpoints(
-            np.stack([_norms(g) for g in found.geometries])
-        ),
-    }
+        else detectors.ranks_over_checkpoints(influence)
+    )
+    made["gradient norm"] = detectors.over_checkpoints(
+        np.stack([_norms(g) for g in found.geometries])
+    )
     if found.losses is not None:
         made["loss"] = detectors.over_checkpoints(found.losses)
-        made["loss and self-influence"] = detectors.combined(
-            [made["loss"], made["self-influence"]]
-        )
     if found.logits is not None and found.labels is not None:
-        for name, score in (
+        for other, score in (
             ("margin", detectors.normalized_margin),
             ("EL2N", detectors.el2n),
         ):
-            values = [score(one, found.labels) for one in found.logits]
-            made[name] = detectors.over_checkpoints(np.stack(values))
-    return made, _default(found)
+            each = [score(one, found.labels) for one in found.logits]
+            made[other] = detectors.over_checkpoints(np.stack(each))
+    return made, name
 
 
-def _default(found: Evidence) -> str:
-    """The detector for what is at hand, as `detectors.default` chooses it."""
-    if found.losses is None:
-        return "self-influence"
-    if found.held_out or len(found.losses) > 1:
-        return "loss"
-    return "loss and self-influence"
+def _default(found: Evidence) -> tuple[str, np.ndarray | None]:
+    """The detector for what is at hand, by name, and its scores if they are no other's.
+
+    The choice is that of `natgeo.labels.detectors`.
+    """
+    logits, labels, losses = found.logits, found.labels, found.losses
+    if losses is None:
+        return "self-influence", None
+    features = found.geometries[-1].train
+    if logits is None or labels is None:
+        if len(losses) > 1:
+            return "loss", None
+        return "held-out loss", detectors.held_out_loss(losses[0], features)
+    if found.held_out:
+        return "out-of-sample error", detectors.out_of_sample(logits[0], labels)
+    if len(logits) > 1:
+        return "mean error", detectors.several_checkpoints(logits, labels)
+    values = detectors.one_checkpoint(losses[0], features, logits[0], labels)
+    return "held-out error", values
 
 
 def from_features(
