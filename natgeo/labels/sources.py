@@ -45,10 +45,18 @@ class Evidence:
 
     @property
     def suggestion(self) -> Suggestion | None:
-        """The likeliest other label of each example, from averaged predictions."""
-        if self.logits is None or self.labels is None:
+        """The likeliest other label of each example.
+
+        From averaged predictions; for a single checkpoint from those of one step of
+        training without the example.
+        """
+        logits, labels = self.logits, self.labels
+        if logits is None or labels is None:
             return None
-        return best_other(detectors.average(self.logits), self.labels)
+        if len(logits) > 1 or self.held_out:
+            return best_other(detectors.average(logits), labels)
+        features = self.geometries[-1].train
+        return best_other(detectors.held_out(logits[0], labels, features), labels)
 
 
 def scores(found: Evidence) -> tuple[dict[str, np.ndarray], str]:
