@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -43,20 +44,29 @@ class Evidence:
     choices: Mapping[str, str] = field(default_factory=dict)
     features_as: Callable[[np.ndarray, np.ndarray], Any] | None = None
 
-    @property
-    def suggestion(self) -> Suggestion | None:
-        """The likeliest other label of each example.
+    @cached_property
+    def unseen(self) -> np.ndarray | None:
+        """Log-probabilities as if the example had not been trained on, [N, classes].
 
-        From averaged predictions; for a single checkpoint from those of one step of
-        training without the example.
+        From one step of training without it at a single checkpoint; None for several,
+        whose mean forgets what the last of them has memorised.
         """
         logits, labels = self.logits, self.labels
         if logits is None or labels is None:
             return None
-        if len(logits) > 1 or self.held_out:
-            return best_other(detectors.average(logits), labels)
-        features = self.geometries[-1].train
-        return best_other(detectors.held_out(logits[0], labels, features), labels)
+        if self.held_out:
+            return np.asarray(logits[0])
+        if len(logits) > 1:
+            return None
+        return detectors.held_out(logits[0], labels, self.geometries[-1].train)
+
+    @property
+    def suggestion(self) -> Suggestion | None:
+        """The likeliest other label of each example."""
+        if self.logits is None or self.labels is None:
+            return None
+        said = detectors.average(self.logits) if self.unseen is None else self.unseen
+        return best_other(said, self.labels)
 
 
 def scores(found: Evidence) -> tuple[dict[str, np.ndarray], str]:
@@ -97,12 +107,11 @@ def _default(found: Evidence) -> tuple[str, np.ndarray | None]:
         if len(losses) > 1:
             return "loss", None
         return "held-out loss", detectors.held_out_loss(losses[0], features)
-    if found.held_out:
-        return "out-of-sample error", detectors.out_of_sample(logits[0], labels)
-    if len(logits) > 1:
+    if found.unseen is None:
         return "mean error", detectors.several_checkpoints(logits, labels)
-    values = detectors.one_checkpoint(losses[0], features, logits[0], labels)
-    return "held-out error", values
+    name = "out-of-sample error" if found.held_out else "held-out error"
+    # `one_checkpoint`, without a second pass over the features.
+    return name, detectors.out_of_sample(found.unseen, labels)
 
 
 def from_features(
@@ -152,7 +161,6 @@ def from_model(
     progress: bool,
 ) -> Evidence:
     """Evidence from a model and arrays: features are computed, and predictions made."""
-    from natgeo.features import tasks
     from natgeo.features.featurize import featurize
     from natgeo.labels.predictions import predictor
 
@@ -162,9 +170,7 @@ def from_model(
         )
     x, y = _arrays(data)
     every = [*_listed(checkpoints), params]
-    task = tasks.classification(apply, output="loss")
-    if layers is not None:
-        task = tasks.restricted(task, layers)
+    task = _loss_task(apply, layers)
     chosen = projector or _projector(params, len(y))
     measured = every if every_influence else every[-1:]
     if store is not None and len(measured) > 1:
@@ -297,6 +303,15 @@ def _arrays(data: Any) -> tuple[np.ndarray, np.ndarray]:
     if not x.ndim or not len(x):
         raise DataError("data holds no examples.")
     return x, checked_labels(y, len(x)).astype(np.int32)
+
+
+@lru_cache(maxsize=16)
+def _loss_task(apply: Callable, layers: str | None) -> Any:
+    """The same task for the same model, so that its compiled step is used again."""
+    from natgeo.features import tasks
+
+    task = tasks.classification(apply, output="loss")
+    return task if layers is None else tasks.restricted(task, layers)
 
 
 def _listed(checkpoints: Sequence[Any] | None) -> list[Any]:
