@@ -30,7 +30,10 @@ class Trajectory:
     Attributes:
         logits: at the evaluated epochs, [E, N, C] float32.
         hidden: inputs of the last layer then, [E, N, D] float32.
-        features: loss features of all parameters then, [E, N, K] float32; K may be 0.
+        features: sketched loss features of all parameters at the end, [N, K] float32;
+            K may be 0.
+        free: gradients of one fixed random mixture of the logits, which do not depend
+            on the labels, likewise.
         epochs: which epochs, counted from 1, [E].
         steps: logits before each step, with its augmentation, [T, N, C] float32; NaN
             for what was not trained on.
@@ -41,6 +44,7 @@ class Trajectory:
     logits: np.ndarray
     hidden: np.ndarray
     features: np.ndarray
+    free: np.ndarray
     epochs: np.ndarray
     steps: np.ndarray
     accuracy: np.ndarray
@@ -83,7 +87,8 @@ def kept(file: Path, make: Callable[[], Trajectory]) -> Trajectory:
         partial.rename(file)
     with np.load(file) as held:
         found = {name: np.float32(held[name]) for name in held}
-    found.setdefault("features", np.zeros((*found["logits"].shape[:2], 0), np.float32))
+    for name in ("features", "free"):
+        found.setdefault(name, np.zeros((found["logits"].shape[1], 0), np.float32))
     return Trajectory(**found)
 
 
@@ -122,14 +127,14 @@ def train(
         nothing = np.full_like(next(iter(now.values())), np.nan)
         seen.append([now.get(row, nothing) for row in range(len(y))])
         if epoch in recipe.at:
-            found.append(_evaluated(recipe, params, x, y, seed, test))
-    logits, hidden, features, accuracy = (
-        np.stack(part) for part in zip(*found, strict=True)
-    )
+            found.append(_evaluated(recipe, params, x, test))
+    logits, hidden, accuracy = (np.stack(part) for part in zip(*found, strict=True))
+    features, free = _gradients(recipe, params, x, y, seed)
     return Trajectory(
         logits,
         hidden,
         features,
+        free,
         np.array(recipe.at, np.float32),
         np.array(seen, np.float32),
         accuracy,
@@ -137,28 +142,51 @@ def train(
     )
 
 
-def last_layer(logits: np.ndarray, hidden: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Loss gradients in the last layer, (p - onehot) x (hidden, 1), [N, C (D + 1)]."""
-    error = scipy.special.softmax(np.float64(logits), axis=1)
+def last_layer(
+    logits: np.ndarray, hidden: np.ndarray, y: np.ndarray, width: int = 256
+) -> np.ndarray:
+    """Loss gradients in the last layer, (p - onehot) x (hidden, 1), [N, K].
+
+    K = C (D + 1), or `width` Gaussian projections of them if that is less.
+    """
+    error = scipy.special.softmax(np.float32(logits), axis=1)
     error[np.arange(len(y)), y] -= 1
-    inputs = np.concatenate([hidden, np.ones((len(y), 1))], axis=1)
-    return np.asarray((error[:, :, None] * inputs[:, None]).reshape(len(y), -1))
+    inputs = np.concatenate([hidden, np.ones((len(y), 1), np.float32)], axis=1)
+    every = (error[:, :, None] * inputs[:, None]).reshape(len(y), -1)
+    if every.shape[1] > width:
+        shape = every.shape[1], width
+        every = every @ np.random.default_rng(0).standard_normal(shape, np.float32)
+    return np.float64(every)
 
 
 def _evaluated(
-    recipe: Recipe, params: Any, x: np.ndarray, y: np.ndarray, seed: int, test: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    logits, hidden = _evaluate(recipe.model, params, x)
-    features = np.zeros((len(y), 0), np.float32)
-    if recipe.width:
-        task = ng.tasks.classification(recipe.model.apply, output="loss")
-        projector = ng.projectors.CountSketch(dim=recipe.width, seed=seed)
-        features = np.asarray(ng.featurize(task, params, (x, y), projector), np.float32)
+    recipe: Recipe, params: Any, x: np.ndarray, test: Any
+) -> tuple[np.ndarray, np.ndarray, float]:
     accuracy = np.nan
     if test is not None:
         predicted = _evaluate(recipe.model, params, test[0])[0].argmax(axis=1)
         accuracy = float((predicted == test[1]).mean())
-    return logits, hidden, features, accuracy
+    return *_evaluate(recipe.model, params, x), accuracy
+
+
+def _gradients(
+    recipe: Recipe, params: Any, x: np.ndarray, y: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Loss features, and gradients of a mixture of the logits, [N, K] each."""
+    if not recipe.width:
+        return (np.zeros((len(y), 0), np.float32),) * 2
+    apply, projector = recipe.model.apply, ng.projectors.CountSketch(recipe.width, seed)
+    classes = jax.eval_shape(apply, params, x[:1]).shape[1]
+    mix = np.random.default_rng(seed).standard_normal(classes, np.float32)
+    mixture = ng.tasks.Task(
+        "mixture", lambda params, example: apply(params, example[0][None])[0] @ mix
+    )
+    loss = ng.tasks.classification(apply, output="loss")
+    first, second = (
+        np.asarray(ng.featurize(task, params, (x, y), projector), np.float32)
+        for task in (loss, mixture)
+    )
+    return first, second
 
 
 def _evaluate(model: Any, params: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
