@@ -19,7 +19,8 @@ def predictor(apply: Callable[[Params, Any], Any]) -> Callable[[Params, Any], An
     """`logits(params, x)` -> [N, classes], float32, compiled once for a model.
 
     Args:
-        apply: `apply(params, x)` -> logits, [B, classes], for inputs [B, ...].
+        apply: `apply(params, x)` -> logits, [B, classes], for inputs [B, ...]; or a
+            representation, [B, D].
     """
     import jax
 

@@ -207,6 +207,7 @@ def scan_labels(
     every_influence: bool = False,
     fit: Callable[[np.ndarray, np.ndarray], Any] | str | None = None,
     folds: int = 5,
+    readouts: Sequence[Any] = (),
     projector: Any = None,
     store: Any = None,
     batch_size: int | None = None,
@@ -251,6 +252,10 @@ def scan_labels(
             "closed form" is ridge regression on x, for inputs that are embeddings or
             table columns.
         folds: parts of the cross-fitting.
+        readouts: representations of the examples without their labels in them, which
+            are asked for a second opinion (`left_out.leave_one_out`): arrays [N, D], or
+            with a model functions `(params, x)` -> [B, D], such as the inputs of its
+            last layer.
         projector: with a model: default a CountSketch to at most 512 dimensions.
         store: with a model: a new folder for the features; default: memory.
         batch_size: with a model: examples of a step, as in `featurize`.
@@ -278,6 +283,7 @@ def scan_labels(
             every_influence=every_influence,
             fit=fit,
             folds=folds,
+            readouts=readouts,
             projector=projector,
             store=store,
             batch_size=batch_size,
@@ -300,7 +306,9 @@ def scan_labels(
             raise ArgumentError(
                 f"{given[0]}= needs a model: call scan_labels(apply, params, (x, y))."
             )
-        found = sources.from_features(source, ridge=ridge, labels=labels, logits=logits)
+        found = sources.from_features(
+            source, ridge=ridge, labels=labels, logits=logits, readouts=readouts
+        )
     scores, detector = sources.scores(found)
     return LabelScan(
         scores,

@@ -16,7 +16,7 @@ from natgeo import checks
 from natgeo.errors import ArgumentError, DataError
 from natgeo.geometry.blocks import BLOCK_ROWS, regular_blocks
 from natgeo.geometry.natural import NaturalGeometry, natural_geometry, self_influence
-from natgeo.labels import detectors
+from natgeo.labels import detectors, left_out
 from natgeo.labels.detectors import Suggestion
 
 _WIDEST = 512
@@ -32,6 +32,7 @@ class Evidence:
         logits: predictions, [C, N, classes], or None.
         labels: [N], or None.
         held_out: whether the predictions are by models not trained on the example.
+        readouts: representations without the labels in them, [N, D] each.
         choices: what was chosen, in words.
         features_as: see `LabelScan`.
     """
@@ -41,32 +42,32 @@ class Evidence:
     logits: np.ndarray | None = None
     labels: np.ndarray | None = None
     held_out: bool = False
+    readouts: tuple[Any, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict)
     features_as: Callable[[np.ndarray, np.ndarray], Any] | None = None
 
     @cached_property
-    def unseen(self) -> np.ndarray | None:
-        """Log-probabilities as if the example had not been trained on, [N, classes].
+    def said(self) -> np.ndarray | None:
+        """Log-probabilities that have seen the label as little as possible.
 
-        From one step of training without it at a single checkpoint; None for several,
-        whose mean forgets what the last of them has memorised.
+        [N, classes]: of models that were not trained on the example, averaged over
+        checkpoints, or one step of training without the example away from the only one;
+        pooled with the readouts. None without predictions.
         """
         logits, labels = self.logits, self.labels
         if logits is None or labels is None:
             return None
-        if self.held_out:
-            return np.asarray(logits[0])
-        if len(logits) > 1:
-            return None
-        return detectors.held_out(logits[0], labels, self.geometries[-1].train)
+        network = detectors.average(logits)
+        if len(logits) == 1 and not self.held_out:
+            network = left_out.held_out(logits[0], labels, self.geometries[-1].train)
+        return detectors.agreement(network, labels, self.readouts)
 
     @property
     def suggestion(self) -> Suggestion | None:
         """The likeliest other label of each example."""
-        if self.logits is None or self.labels is None:
+        if self.said is None or self.labels is None:
             return None
-        said = detectors.average(self.logits) if self.unseen is None else self.unseen
-        return best_other(said, self.labels)
+        return best_other(self.said, self.labels)
 
 
 def scores(found: Evidence) -> tuple[dict[str, np.ndarray], str]:
@@ -102,20 +103,26 @@ def _default(found: Evidence) -> tuple[str, np.ndarray | None]:
     logits, labels, losses = found.logits, found.labels, found.losses
     if losses is None:
         return "self-influence", None
-    features = found.geometries[-1].train
-    if logits is None or labels is None:
+    if found.said is None or logits is None or labels is None:
         if len(losses) > 1:
             return "loss", None
-        return "held-out loss", detectors.held_out_loss(losses[0], features)
-    if found.unseen is None:
-        return "mean error", detectors.several_checkpoints(logits, labels)
-    name = "out-of-sample error" if found.held_out else "held-out error"
-    # `one_checkpoint`, without a second pass over the features.
-    return name, detectors.out_of_sample(found.unseen, labels)
+        features = found.geometries[-1].train
+        return "loss, held out", detectors.one_checkpoint(losses[0], features)
+    name = "loss, mean prediction" if len(logits) > 1 else "loss, held out"
+    name = "loss, out of sample" if found.held_out else name
+    # What the defaults of `detectors` are, from one pass over features and readouts.
+    return name + " and readout" * bool(found.readouts), detectors.loss(
+        found.said, labels
+    )
 
 
 def from_features(
-    source: Any, *, ridge: float | None, labels: Any, logits: Any
+    source: Any,
+    *,
+    ridge: float | None,
+    labels: Any,
+    logits: Any,
+    readouts: Sequence[Any] = (),
 ) -> Evidence:
     """Evidence from stores of loss features, or one [N, K] array."""
     several = isinstance(source, (list, tuple)) and all(
@@ -138,9 +145,11 @@ def from_features(
     predicted = None if logits is None else _checked_logits(logits, size)
     if predicted is not None and said is None:
         raise ArgumentError("logits= needs labels=, the given labels.")
+    if len(readouts) and predicted is None:
+        raise ArgumentError("readouts= needs labels= and logits= beside the features.")
     if predicted is not None and losses is None:
         losses = np.stack([detectors.loss(one, said) for one in predicted])
-    return Evidence(geometries, losses, predicted, said)
+    return Evidence(geometries, losses, predicted, said, readouts=tuple(readouts))
 
 
 def from_model(
@@ -154,6 +163,7 @@ def from_model(
     every_influence: bool,
     fit: Callable | str | None,
     folds: int,
+    readouts: Sequence[Any],
     projector: Any,
     store: Any,
     batch_size: int | None,
@@ -209,6 +219,7 @@ def from_model(
         logits,
         y,
         held_out,
+        tuple(_represented(one, every[-1], x) for one in readouts),
         {
             "task": task.name + ("" if layers is None else f", layers {layers}"),
             "projector": str(chosen),
@@ -314,6 +325,15 @@ def _loss_task(apply: Callable, layers: str | None) -> Any:
     return task if layers is None else tasks.restricted(task, layers)
 
 
+def _represented(readout: Any, params: Any, x: np.ndarray) -> Any:
+    """A representation [N, D]: as it is given, or computed by `readout(params, x)`."""
+    if not callable(readout) or hasattr(readout, "blocks"):
+        return readout
+    from natgeo.labels.predictions import predictor
+
+    return predictor(readout)(params, x)
+
+
 def _listed(checkpoints: Sequence[Any] | None) -> list[Any]:
     if checkpoints is None:
         return []
@@ -346,9 +366,7 @@ def _cross_fitted(
 ) -> np.ndarray:
     """Predictions by models that were not trained on the example, [N, classes]."""
     if fit == "closed form":
-        return detectors.leave_one_out(
-            np.asarray(x, np.float64).reshape(len(x), -1), y
-        ).astype(np.float64)
+        return left_out.leave_one_out(np.asarray(x, np.float64).reshape(len(x), -1), y)
     if not callable(fit):
         raise ArgumentError(
             f"fit={fit!r}: expected a function fit(x, y) -> params, or 'closed form'."
@@ -357,4 +375,4 @@ def _cross_fitted(
     def run(train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
         return np.asarray(predict(fit(x[train], y[train]), x[held_out]))
 
-    return detectors.cross_fit(run, y, folds, seed)
+    return left_out.cross_fit(run, y, folds, seed)

@@ -7,7 +7,7 @@ import pytest
 
 import natgeo as ng
 from natgeo.errors import ArgumentError, DataError
-from natgeo.labels import detectors
+from natgeo.labels import detectors, left_out
 
 
 def test_self_influence_scores_and_order(rng):
@@ -23,8 +23,8 @@ def test_self_influence_scores_and_order(rng):
     by = scan.suspicious(5, by="self-influence")
     np.testing.assert_array_equal(by, np.argsort(-want)[:5])
     np.testing.assert_array_equal(scan.suspicious(by="loss"), np.argsort(-losses))
-    held_out = detectors.held_out_loss(losses, features)
-    assert scan.detector == "held-out loss"
+    held_out = left_out.held_out_loss(losses, features)
+    assert scan.detector == "loss, held out"
     np.testing.assert_array_equal(scan.suspicious(), np.argsort(-held_out))
 
 
@@ -103,14 +103,48 @@ def test_a_scan_of_a_model_by_the_printed_formulas(learned):
     inverse = np.linalg.inv(phi.T @ phi / 120 + 0.01 * np.eye(9))
     influence = np.einsum("nk,kl,nl->n", phi, inverse, phi)
     np.testing.assert_allclose(scan.scores["self-influence"], influence, rtol=1e-3)
-    # Nothing is tuned here: with several checkpoints the error is averaged over them.
-    np.testing.assert_array_equal(scan.suspicious(), np.argsort(-scan.scores["EL2N"]))
+    mean_loss = -np.log(np.exp(logp).mean(axis=0)[rows, y])
+    np.testing.assert_allclose(
+        scan.scores["loss, mean prediction"], mean_loss, rtol=1e-4, atol=1e-5
+    )
     assert set(scan.suspicious(8)) == set(range(8))
     mean = p.mean(axis=0)
     mean[rows, y] = -1
     np.testing.assert_array_equal(scan.suggestion.labels, mean.argmax(axis=1))
     np.testing.assert_array_equal(scan.suggestion.labels[:8], truth[:8])
     np.testing.assert_allclose(scan.suggestion.confidence, mean.max(axis=1), atol=1e-5)
+
+
+def test_the_order_is_by_the_defaults_of_the_detectors(learned):
+    """Whatever they are: the scan only avoids passes over the same features."""
+    x, y, _ = learned
+    params, early = fit(x, y), {"w": 0.3 * fit(x, y)["w"]}
+    logits = np.stack([x @ p["w"] for p in (early, params)])
+    task = ng.tasks.classification(linear, output="loss")
+    store = ng.featurize(task, params, (x, y), ng.projectors.Identity())
+    losses = store.column("outputs")
+    squares = np.square(x)
+
+    def readout(params, x):
+        return x * x
+
+    for some in ([], [readout]):
+        arrays = [squares for _ in some]
+        one = detectors.one_checkpoint(losses, store, logits[1], y, arrays)
+        several = detectors.several_checkpoints(logits, y, arrays)
+        for options, want in (
+            ({}, one),
+            ({"checkpoints": [early]}, several),
+        ):
+            scan = ng.scan_labels(linear, params, (x, y), readouts=some, **options)
+            got = scan.scores[scan.detector]
+            np.testing.assert_allclose(got, want, rtol=2e-3, atol=1e-4)
+            assert next(iter(scan.scores)) == scan.detector
+        both = ng.scan_labels(store, labels=y, logits=logits, readouts=arrays)
+        np.testing.assert_allclose(both.scores[both.detector], several, rtol=1e-4)
+    held = ng.scan_labels(linear, params, (x, y), fit="closed form")
+    want = detectors.out_of_sample(left_out.leave_one_out(np.float64(x), y), y)
+    np.testing.assert_allclose(held.scores[held.detector], want, rtol=1e-6)
 
 
 def test_support_by_brute_force(learned):
