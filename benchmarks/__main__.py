@@ -6,6 +6,7 @@ from benchmarks import (
     fidelity,
     images,
     pairs,
+    paper,
     ridge_gap,
     scores,
     soundness,
@@ -20,6 +21,7 @@ MODULES = (
     soundness,
     fidelity,
     images,
+    paper,
 )
 for module in MODULES:
     module.main()
