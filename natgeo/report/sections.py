@@ -18,6 +18,7 @@ from natgeo.certify.distances import Change, Distance, typical
 from natgeo.certify.rankings import Rankings
 from natgeo.certify.threats import Wasserstein2
 from natgeo.evaluate import detection
+from natgeo.evaluate.roc import roc_curve
 from natgeo.labels.scan import LabelScan
 from natgeo.report.document import FORMAT
 
@@ -266,20 +267,23 @@ def scan_section(
 ) -> dict[str, Any]:
     """The most suspicious examples, and how good each detector is if that is known."""
     detectors = []
-    for name, values in scan.scores.items():
+    ordered = {scan.detector: scan.scores[scan.detector], **scan.scores}
+    for name, values in ordered.items():
         known: dict[str, Any] = {
             "auroc": None,
             "recall_at_20": None,
             "recall_curve": None,
+            "roc_curve": None,
         }
         if flipped is not None:
             known = {
                 "auroc": detection.auroc(values, flipped),
                 "recall_at_20": detection.recall_at(values, flipped, 0.2),
                 "recall_curve": detection.recall_curve(values, flipped).tolist(),
+                "roc_curve": roc_curve(values, flipped).tolist(),
             }
         detectors.append({"name": name, **known})
-    values = scan.scores["self-influence"]
+    values = scan.scores[scan.detector]
     return {
         "known_flips": None if flipped is None else int(flipped.sum()),
         "detectors": detectors,

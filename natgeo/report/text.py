@@ -144,7 +144,7 @@ def _scan(scan: dict[str, Any]) -> Iterator[Table]:
             )
         yield table
     table = _table(
-        "Most suspicious labels", "rank", "training example", "label", "self-influence"
+        "Most suspicious labels", "rank", "training example", "label", "suspicion"
     )
     for row in scan["suspicious"]:
         note = " (flipped)" if row["flipped"] else ""

@@ -19,8 +19,13 @@ def test_self_influence_scores_and_order(rng):
     want = np.array([f @ inverse @ f for f in features])
     np.testing.assert_allclose(scan.scores["self-influence"], want, rtol=1e-10)
     np.testing.assert_array_equal(scan.scores["loss"], losses)
-    np.testing.assert_array_equal(scan.suspicious(5), np.argsort(-want)[:5])
+    by = scan.suspicious(5, by="self-influence")
+    np.testing.assert_array_equal(by, np.argsort(-want)[:5])
     np.testing.assert_array_equal(scan.suspicious(by="loss"), np.argsort(-losses))
+    ranks = np.argsort(np.argsort(want)) + np.argsort(np.argsort(losses))
+    both = scan.scores["loss and self-influence"]
+    np.testing.assert_allclose(both, ranks / (2 * 29))
+    np.testing.assert_array_equal(scan.suspicious(), np.argsort(-both, kind="stable"))
 
 
 def test_planted_outliers_are_found(rng):
