@@ -29,8 +29,8 @@ import numpy as np
 import scipy.stats
 
 import natgeo as ng
-from benchmarks import datasets, images, paper_page, resnet18
-from benchmarks.datasets import CLASSES, Images
+from benchmarks import datasets, images, noise, paper_page, resnet18
+from benchmarks.datasets import Images
 from benchmarks.harness import is_quick, report
 from natgeo.certify import sensitivity
 from natgeo.certify.rankings import Rankings
@@ -95,15 +95,15 @@ class Run:
         return sensitivity.matched_radius(self.rankings.geometry)
 
     @cached_property
-    def noisy(self) -> tuple[np.ndarray, dict[str, Any], Store]:
-        """Which labels are wrong, the model trained on them, and its loss features."""
-        given, wrong = flipped(self.data.y, FLIPPED_SHARE, NOISE_SEED)
+    def noisy(self) -> tuple[np.ndarray, dict[str, Any], ng.LabelScan]:
+        """Which labels are wrong, the model trained on them, and its scan."""
+        right = self.data.y
+        given = noise.flip("uniform", self.data.x, right, FLIPPED_SHARE, NOISE_SEED)
         data = replace(self.data, y=given)
         apply, params = self._trained(data)
-        loss = ng.tasks.classification(apply, output="loss")
         projector = ng.projectors.CountSketch(dim=self.dim, seed=0)
-        store = ng.featurize(loss, params, (data.x, given), projector)
-        return wrong, self._about(data, apply, params), store
+        scan = ng.scan_labels(apply, params, (data.x, given), projector=projector)
+        return given != right, self._about(data, apply, params), scan
 
     def _trained(self, data: Images) -> tuple[Callable, Any]:
         return self.train_model(data, width=self.width, epochs=self.epochs, seed=0)
@@ -126,21 +126,6 @@ def main() -> None:
         _store(rows)
     if "--keep" in sys.argv or "--page" in sys.argv:
         _draw()
-
-
-def flipped(y: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of which this share is uniformly one of the others, and which, [N] each.
-
-    Args:
-        y: labels, [N] int32.
-        share: part of the labels that is made wrong.
-        seed: of the choice.
-    """
-    rng = np.random.default_rng(seed)
-    wrong = np.zeros(len(y), bool)
-    wrong[rng.choice(len(y), round(share * len(y)), replace=False)] = True
-    others = (y + rng.integers(1, CLASSES, len(y))) % CLASSES
-    return np.where(wrong, others, y).astype(np.int32), wrong
 
 
 def certified(run: Run) -> dict[str, Any]:
@@ -199,15 +184,15 @@ def amplification(run: Run) -> dict[str, Any]:
     )
 
 
-def noise(run: Run) -> dict[str, Any]:
+def wrong_labels(run: Run) -> dict[str, Any]:
     """How well the flipped labels are found, with plain loss beside self-influence."""
-    wrong, about, store = run.noisy
-    scan = ng.scan_labels(store)
+    wrong, about, scan = run.noisy
     return _row(
         "noise",
         about,
         flipped=int(wrong.sum()),
         seed=NOISE_SEED,
+        default=scan.detector,
         detectors=scan.detection(wrong),
     )
 
@@ -258,7 +243,7 @@ def stability(run: Run) -> dict[str, Any]:
 FIGURES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "certified": certified,
     "amplification": amplification,
-    "noise": noise,
+    "noise": wrong_labels,
     "stability": stability,
 }
 

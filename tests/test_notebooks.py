@@ -16,6 +16,10 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 EXPECTED = {
     "01_quick_start": (("keep their order", "AUROC"), 3),
     "02_geometry": (("condition number of Q", "eps = 0.01 covers"), 4),
+    "03_label_noise": (
+        ("ordered by: ", "plain loss, last checkpoint", "wrong labels corrected"),
+        3,
+    ),
     "04_your_own_model": (
         (
             "stopped: the disk of the data set went away",

@@ -115,15 +115,6 @@ def test_stability_counts_the_pairs_of_each_example(run, rows):
     assert all(-1 <= value <= 1 for part in found.values() for value in part.values())
 
 
-def test_flips_are_wrong_and_as_many_as_asked():
-    y = np.arange(400, dtype=np.int32) % CLASSES
-    given, wrong = paper.flipped(y, 0.1, 3)
-    np.testing.assert_array_equal(given != y, wrong)
-    assert wrong.sum() == 40
-    assert given.dtype == np.int32
-    assert set(given) == set(range(CLASSES))
-
-
 def test_noise_has_the_plain_loss_beside_self_influence(rows):
     found = rows["noise"]["detectors"]
     assert rows["noise"]["flipped"] == 15
