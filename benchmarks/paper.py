@@ -23,6 +23,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ from natgeo.types import Store
 RESULTS = images.RESULTS
 PUBLISHED = 0.687  # certified share of pairs in the abstract; its eps is not given
 EPS = 0.01
-WIDE = np.geomspace(1e-9, 1, 55)  # six a decade
+RADII = (1e-5, 2e-5, 3e-5, 5e-5, 7e-5, *sections.RADII)  # of the drawn curves
+WIDE = np.geomspace(1e-9, 1, 55)  # where crossings are looked for, six a decade
 FLIPPED_SHARE, NOISE_SEED = 0.1, 0
 RANKED, RESAMPLES = 20, 20  # targets and resamples of the stability figure
 
@@ -115,22 +117,23 @@ class Run:
 
 
 def main() -> None:
-    if "--page" not in sys.argv:
-        chosen = images.option("--figure", None)
-        if chosen is not None and chosen not in FIGURES:
-            raise SystemExit(f"--figure {chosen}: expected {', '.join(FIGURES)}.")
-        names = list(FIGURES) if chosen is None else [chosen]
-        rows = [FIGURES[name](run) for run in _runs() for name in names]
+    if "--page" in sys.argv:
+        _draw()
+        return
+    chosen = images.option("--figure", None)
+    if chosen is not None and chosen not in FIGURES:
+        raise SystemExit(f"--figure {chosen}: expected {', '.join(FIGURES)}.")
+    names = list(FIGURES) if chosen is None else [chosen]
+    rows = [FIGURES[name](run) for run in _runs() for name in names]
     if "--keep" in sys.argv:
         RESULTS.mkdir(exist_ok=True)
         _store(rows)
-    if "--keep" in sys.argv or "--page" in sys.argv:
         _draw()
 
 
 def certified(run: Run) -> dict[str, Any]:
     """The curve of certified pairs, and where it and the others pass the 68.7 %."""
-    curve = sections.curve_section(run.rankings)
+    curve = sections.curve_section(run.rankings, RADII)
     exact = _crossing(_exact(run.rankings), curve["radii"])
     natural = _crossing(_mean(run.natural), WIDE)
     euclidean = _crossing(_mean(run.euclidean), WIDE)
@@ -258,8 +261,8 @@ def _runs() -> Iterator[Run]:
     if is_quick():
         data, width, epochs = datasets.synthetic(200, 40), 4, 4
     else:
-        data = datasets.cifar10(images.option("--cifar", datasets.CIFAR))
-        width, epochs = resnet18.WIDTH, resnet18.EPOCHS
+        data = datasets.cifar10(Path(images.option("--cifar", datasets.CIFAR)))
+        width, epochs, dim = resnet18.WIDTH, resnet18.EPOCHS, resnet18.DIM
     yield Run(data, "ResNet-18", resnet18.train_model, width, epochs, dim)
 
 

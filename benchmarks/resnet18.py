@@ -23,7 +23,7 @@ from benchmarks.datasets import CLASSES, Images
 from benchmarks.images import shuffled
 from natgeo import demo
 
-WIDTH, EPOCHS, BATCH = 64, 30, 100
+WIDTH, EPOCHS, BATCH, DIM = 64, 30, 100, 2048
 PEAK, WARM_UP, DECAY = 1e-3, 0.1, 0.05
 PAD = 4
 
