@@ -49,8 +49,10 @@ def test_outputs_are_stripped(path):
 @pytest.mark.filterwarnings("default")  # of the kernel's own client, not of natgeo
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, monkeypatch):
-    # One device, as a person has: the simulated ones belong to this process.
+    # One device and inline figures, as a person has: the simulated devices and the
+    # backend without a display belong to this process.
     monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.delenv("MPLBACKEND", raising=False)
     monkeypatch.setenv("PYTHONWARNINGS", os.environ.get("PYTHONWARNINGS", ""))
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
