@@ -198,19 +198,15 @@ cond(Q) of 2.71 x 10^5 from its text, which we have not seen."""
 def _noise(rows: list[Row]) -> str:
     if not rows:
         return ""
-    published = {"self-influence": ("0.970", "94.1 %")}
-    names = list(dict.fromkeys(name for row in rows for name in row["detectors"]))
-    cells = []
-    for name in names:
-        auroc, recall = published.get(name, ("-", "-"))
-        cells += [
-            (f"AUROC, {name}", auroc, _detector(name, "auroc", _decimals)),
-            (
-                f"found in the top 20 %, {name}",
-                recall,
-                _detector(name, "recall_at_20", percent),
-            ),
-        ]
+    names = dict.fromkeys(name for row in rows for name in row["detectors"])
+    cells = [
+        (
+            f"AUROC and found in the top 20 %, {name}",
+            "0.970, 94.1 %" if name == "self-influence" else "-",
+            _detector(name),
+        )
+        for name in names
+    ]
     return f"""\
 ## Wrong labels: AUROC 0.970, 94.1 % in the top 20 %
 
@@ -320,18 +316,18 @@ def _times(value: float) -> str:
     return f"{value:,.1f}x" if value < 100 else f"{value:,.0f}x"
 
 
-def _detector(name: str, key: str, write: Callable) -> Callable[[Row], str]:
-    return lambda row: (
-        write(row["detectors"][name][key]) if name in row["detectors"] else "-"
-    )
+def _detector(name: str) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        if name not in row["detectors"]:
+            return "-"
+        found = row["detectors"][name]
+        return f"{found['auroc']:.3f}, {percent(found['recall_at_20'])}"
+
+    return cell
 
 
 def _spearman(predictor: str, key: str) -> Callable[[Row], str]:
     return lambda row: f"{row['spearman'][predictor][key]:+.2f}"
-
-
-def _decimals(value: float) -> str:
-    return f"{value:.3f}"
 
 
 def _ahead(rows: list[Row]) -> str:
