@@ -8,6 +8,7 @@ from benchmarks import (
     images,
     label_noise,
     pairs,
+    paper,
     ridge_gap,
     scores,
     soundness,
@@ -24,6 +25,7 @@ MODULES = (
     images,
     coverage,
     label_noise,
+    paper,
 )
 for module in MODULES:
     module.main()

@@ -110,7 +110,9 @@ def certification_curve(
     return _svg((3.6, 3.3) if narrow else (8.6, 3.7), draw)
 
 
-def compared_curves(curves: Mapping[str, Mapping[str, Any]]) -> str:
+def compared_curves(
+    curves: Mapping[str, Mapping[str, Any]], *, level: float | None = None
+) -> str:
     """Certification curves of up to four data sets in one figure.
 
     Certified shares are blue, first-order natural ones orange; each data set has its
@@ -118,6 +120,7 @@ def compared_curves(curves: Mapping[str, Mapping[str, Any]]) -> str:
 
     Args:
         curves: name of a data set -> `curve` section of its document.
+        level: a share to mark, with the places where the curves cross it.
 
     Returns:
         A data URI.
@@ -140,6 +143,10 @@ def compared_curves(curves: Mapping[str, Mapping[str, Any]]) -> str:
                     zorder=3,
                     clip_on=False,
                 )
+                if level is not None:
+                    _mark_crossing(axes, curve["radii"], curve[key], level, colour)
+        if level is not None:
+            axes.axhline(level, color=_INK, linewidth=0.8, zorder=2)
         handles, labels = axes.get_legend_handles_labels()
         # The certified curves first.
         order = [*range(0, len(handles), 2), *range(1, len(handles), 2)]
@@ -153,6 +160,29 @@ def compared_curves(curves: Mapping[str, Mapping[str, Any]]) -> str:
         )
 
     return _svg((8.6, 3.7), draw)
+
+
+def _mark_crossing(
+    axes: Axes,
+    radii: Sequence[float],
+    shares: Sequence[float],
+    level: float,
+    colour: str,
+) -> None:
+    """A dot where a falling curve passes the level."""
+    above = sum(share >= level for share in shares)
+    if not 0 < above < len(radii):
+        return
+    crossing = _crossing(radii, shares, above - 1, level)
+    axes.plot([crossing], [level], "o", color=colour, markersize=6, zorder=6)
+
+
+def _crossing(
+    radii: Sequence[float], shares: Sequence[float], last: int, level: float
+) -> float:
+    """Where a curve passes the level after its point `last`, on a log scale."""
+    drop = (shares[last] - level) / (shares[last] - shares[last + 1])
+    return radii[last] * (radii[last + 1] / radii[last]) ** drop
 
 
 def _share_axes(axes: Axes, low: float, high: float) -> None:
@@ -186,8 +216,7 @@ def _label_curve(
     height = min(level, shares[last]) if above else shares[0]
     crossing = radii[last]
     if above and last + 1 < len(radii):
-        drop = (shares[last] - level) / (shares[last] - shares[last + 1])
-        crossing = radii[last] * (radii[last + 1] / radii[last]) ** drop
+        crossing = _crossing(radii, shares, last, level)
     late = crossing > start * (stop / start) ** room
     place: dict[str, Any] = {
         "xytext": (-7 if late else 7, 0 if above else 8),
