@@ -1,1 +1,50 @@
-"""How good an answer is: detection metrics."""
+"""Does an attribution mean anything? Truth by retraining, and how stable a score is.
+
+The public names, one per line. They are resolved on first use: judging scores needs no
+JAX, training models does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from natgeo.evaluate.detection import auroc as auroc
+    from natgeo.evaluate.detection import recall_at as recall_at
+    from natgeo.evaluate.detection import recall_curve as recall_curve
+    from natgeo.evaluate.retraining import Retrained as Retrained
+    from natgeo.evaluate.retraining import further as further
+    from natgeo.evaluate.retraining import retrain as retrain
+    from natgeo.evaluate.subsets import half_subsets as half_subsets
+    from natgeo.evaluate.subsets import leave_out as leave_out
+    from natgeo.evaluate.training import Sgd as Sgd
+    from natgeo.evaluate.training import outputs_of as outputs_of
+    from natgeo.evaluate.training import shuffled as shuffled
+
+_NAMES = {
+    "Retrained": "retraining",
+    "Sgd": "training",
+    "auroc": "detection",
+    "further": "retraining",
+    "half_subsets": "subsets",
+    "leave_out": "subsets",
+    "outputs_of": "training",
+    "recall_at": "detection",
+    "recall_curve": "detection",
+    "retrain": "retraining",
+    "shuffled": "training",
+}
+__all__ = sorted(_NAMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'natgeo.evaluate' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
