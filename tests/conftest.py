@@ -21,7 +21,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 # Needs the extra `peers`; what it writes is kept beside it.
-collect_ignore = ["data/make_dattri.py"]
+collect_ignore = ["data/make_dattri.py", "data/make_lds.py"]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from natgeo.evaluate.agreement import Agreement as Agreement
     from natgeo.evaluate.detection import auroc as auroc
     from natgeo.evaluate.detection import recall_at as recall_at
     from natgeo.evaluate.detection import recall_curve as recall_curve
@@ -21,13 +22,22 @@ if TYPE_CHECKING:
     from natgeo.evaluate.training import Sgd as Sgd
     from natgeo.evaluate.training import outputs_of as outputs_of
     from natgeo.evaluate.training import shuffled as shuffled
+    from natgeo.evaluate.truth import LeaveOneOut as LeaveOneOut
+    from natgeo.evaluate.truth import ceiling as ceiling
+    from natgeo.evaluate.truth import lds as lds
+    from natgeo.evaluate.truth import leave_one_out as leave_one_out
 
 _NAMES = {
+    "Agreement": "agreement",
+    "LeaveOneOut": "truth",
     "Retrained": "retraining",
     "Sgd": "training",
     "auroc": "detection",
+    "ceiling": "truth",
     "further": "retraining",
     "half_subsets": "subsets",
+    "lds": "truth",
+    "leave_one_out": "truth",
     "leave_out": "subsets",
     "outputs_of": "training",
     "recall_at": "detection",
