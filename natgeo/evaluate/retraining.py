@@ -23,7 +23,12 @@ from natgeo.evaluate import fingerprint
 from natgeo.evaluate.kept import Kept
 from natgeo.evaluate.subsets import as_weights
 from natgeo.evaluate.training import Sgd
-from natgeo.features.devices import data_mesh, data_parallel, temporary_memory
+from natgeo.features.devices import (
+    data_mesh,
+    data_parallel,
+    placed,
+    temporary_memory,
+)
 from natgeo.features.sameness import platform
 from natgeo.progress import Progress, raise_if_interrupted
 from natgeo.types import Array, Params
@@ -257,28 +262,30 @@ class _Job:
         sgd: Sgd = self._train
 
         def begin(params: Params, weights: Array) -> Any:
-            return jax.vmap(lambda row: sgd.start(params))(weights)
+            return jax.vmap(lambda row: sgd.start(params))(weights), weights
 
         def advance(shared: Any, models: Any) -> Any:
             data, rows = shared
             state, weights = models
             step = jax.vmap(sgd.step, in_axes=(None, None, 0, 0))
-            return step(data, rows, state, weights)
+            return step(data, rows, state, weights), weights
 
-        def finish(shared: Any, state: Any) -> Array:
+        def finish(shared: Any, models: Any) -> Array:
             del shared
-            return jax.vmap(self._outputs)(state[0])
+            return jax.vmap(self._outputs)(models[0][0])
 
         first, step, last = (
-            data_parallel(part, self.mesh) for part in (begin, advance, finish)
+            data_parallel(part, self.mesh, donate=part is advance)
+            for part in (begin, advance, finish)
         )
+        data = placed(sgd.data, self.mesh, shared=False)
 
         def run(params: Params, key: Array, weights: np.ndarray) -> Array:
-            state = first(params, weights)
+            models = first(params, placed(weights, self.mesh, shared=True))
             for rows in sgd.steps(key):
                 raise_if_interrupted()
-                state = step((sgd.data, rows), (state, weights))
-            return last((), state)
+                models = step((data, rows), models)
+            return last((), models)
 
         return run
 
