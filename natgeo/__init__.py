@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from natgeo import evaluate as evaluate
     from natgeo.attribution import Attribution as Attribution
     from natgeo.attribution import EnsembleAttribution as EnsembleAttribution
     from natgeo.attribution import attribute as attribute
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "distances": "natgeo.certify.distances",
+    "evaluate": "natgeo.evaluate",
     "projectors": "natgeo.features.projectors",
     "statements": "natgeo.certify.statements",
     "tasks": "natgeo.features.tasks",
