@@ -44,7 +44,7 @@ def flips_figure(comparison: Any) -> str:
         )
         axes.axvline(needed, color=_MUTED, linewidth=1, linestyle=(0, (5, 2)))
         words = f"half of the resamples within {needed:.2g} "
-        place = {"xy": (needed, 0.97), "xycoords": axes.get_xaxis_transform()}
+        place: Any = {"xy": (needed, 0.97), "xycoords": axes.get_xaxis_transform()}
         axes.annotate(words, **place, ha="right", va="top", color=_MUTED)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_xlabel("certified radius, natural units")
