@@ -7,6 +7,7 @@ from benchmarks import (
     fidelity,
     images,
     label_noise,
+    lds,
     pairs,
     paper,
     ridge_gap,
@@ -26,6 +27,7 @@ MODULES = (
     coverage,
     label_noise,
     paper,
+    lds,
 )
 for module in MODULES:
     module.main()

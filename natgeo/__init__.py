@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from natgeo import convex as convex
+    from natgeo import evaluate as evaluate
     from natgeo.attribution import Attribution as Attribution
     from natgeo.attribution import EnsembleAttribution as EnsembleAttribution
     from natgeo.attribution import attribute as attribute
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "convex": "natgeo.convex",
     "distances": "natgeo.certify.distances",
+    "evaluate": "natgeo.evaluate",
     "projectors": "natgeo.features.projectors",
     "statements": "natgeo.certify.statements",
     "tasks": "natgeo.features.tasks",

@@ -21,7 +21,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 # They need packages of peers; what they write is kept beside them.
-collect_ignore = ["data/make_dattri.py", "data/make_influence.py"]
+collect_ignore = [
+    "data/make_dattri.py",
+    "data/make_influence.py",
+    "data/make_lds.py",
+]
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from benchmarks import (
     harness,
     images,
     label_noise,
+    lds,
+    lds_peers,
     models,
     noise,
     pairs,
@@ -101,6 +103,35 @@ def test_digits_certify_far_more_than_the_first_order_bound(monkeypatch, capsys)
     assert row["certified"][1] > 0.5
     assert row["sensitivity_natural"][1] < 0.01
     assert row["sensitivity_euclidean"] == [0.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("usual_promotion")
+def test_lds_of_a_few_digits_is_measured_with_its_interval(
+    monkeypatch, capsys, tmp_path
+):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- lds: begin -->\n<!-- lds: end -->")
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick", "--keep"])
+    monkeypatch.setattr(lds, "RESULTS", tmp_path)
+    monkeypatch.setattr(harness, "README", readme)
+    lds.main()
+    rows = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
+    kept = (tmp_path / "lds.jsonl").read_text().splitlines()
+    assert [json.loads(row) for row in kept] == rows
+    assert rows[0]["method"] == "retraining"
+    found = {row["method"]: row for row in rows[1:]}
+    for row in found.values():
+        assert row["low"] < row["lds"] < row["high"]
+        assert row["seed"] == 0
+    # Six halves tell little apart, but not this little.
+    assert found["Natural W-TRAK"]["lds"] > 0.3 > abs(found["random"]["lds"])
+    assert readme.read_text().count("| digits MLP |") == len(rows) - 1
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    none = list(lds_peers.trak([], None, None, 8))
+    assert none == [("traker", None, 0.0), ("dattri", None, 0.0)]
+    row = {"data": "digits MLP", "method": "traker", "K": 8, "C": 1, "lds": None}
+    assert "not installed" in lds.table([row])
 
 
 def test_the_ridge_gap_orders_its_columns_and_knows_when_a_pair_was_broken(monkeypatch):
