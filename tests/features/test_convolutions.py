@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -154,7 +152,8 @@ def test_an_image_as_the_kernel_is_left_alone(rng):
 
 def both_routes_agree(output, params, x, kinds=(CountSketch,), tolerance=1e-5):
     task = Task("a test", output)
-    for kind, dim in itertools.product(kinds, (5, 64)):
+    # Few coordinates and many: additions and convolutions. Kronecker has one way.
+    for kind, dim in [(CountSketch, 5), *((kind, 64) for kind in kinds)]:
         one, two = (
             np.asarray(
                 jax.jit(feature_step(task, kind(dim, seed=4), form=form))(params, x)[
