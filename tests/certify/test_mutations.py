@@ -820,7 +820,7 @@ RANGES = [
 MOVING = [
     ("add_angles", " + second * cosines[0]", "", test_moving.check_add_angles),
     ("add_angles", "squares >= 1", "squares >= 2", test_moving.check_add_angles),
-    ("Moving._turn", "side.of_examples, self", "0.5, self", self_influence_moves),
+    ("Moving.moves", "side.of_examples, self", "0.5, self", self_influence_moves),
     ("Moving._turn", "* stretch / long", "* 0.5 / long", self_influence_moves),
     ("Moving.kappa_for", "(statement.u, statement.v)", "(statement.u,)", pair_moves),
 ]
