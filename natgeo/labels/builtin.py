@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -18,7 +19,6 @@ import numpy as np
 import optax
 
 from natgeo import checks
-from natgeo.labels.predictions import predictor
 from natgeo.progress import Progress
 from natgeo.types import Params
 
@@ -29,6 +29,7 @@ _BATCH = 64
 _STEPS = 600  # that a training run has at least, within the bounds of epochs below
 _FEWEST, _MOST = 8, 40
 _KEPT = 12  # checkpoints, evenly over the epochs
+_RATE, _ADAM = 3e-3, optax.scale_by_adam()
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,13 +110,8 @@ def train(
         progress: show a bar on standard error if it takes over a second.
     """
     epochs = _epochs(len(y)) if epochs is None else checks.count("epochs", epochs)
-    axes = tuple(range(x.ndim - 1))
-    mean = x.mean(axis=axes, dtype=np.float64).astype(np.float32)
-    deviation = x.std(axis=axes, dtype=np.float64).astype(np.float32)
-    scale = np.where(deviation > 0, deviation, np.float32(1))
-    shape = (1,) * (x.ndim - 1) + mean.shape
-    mean, scale = mean.reshape(shape), scale.reshape(shape)
-    module = ResNet8(classes) if x.ndim == 4 else Perceptron(classes)
+    mean, scale = _standard(x)
+    module = _module(x, classes)
 
     def apply(params: Params, inputs: Any) -> Any:
         return module.apply(params, (inputs.astype(jnp.float32) - mean) / scale)
@@ -124,21 +120,41 @@ def train(
         standard = (inputs.astype(jnp.float32) - mean) / scale
         return module.apply(params, standard, hidden=True)
 
-    start = jax.jit(module.init)(jax.random.key(seed), jnp.zeros((1, *x.shape[1:])))
-    every = list(_after_epochs(apply, start, x, y, epochs, seed, progress))
+    every = list(_after_epochs(module, x, y, epochs, seed, progress))
     places = np.unique(np.linspace(0, epochs - 1, _KEPT).round().astype(int))
     return Trained(apply, hidden, tuple(every[place] for place in places))
 
 
 def trainer(classes: int, epochs: int | None = None) -> Callable:
-    """`train(x, y, seed)` -> a function from inputs to logits; for comparisons."""
+    """`train(x, y, seed)` -> a function from inputs to logits; for comparisons.
+
+    All runs on inputs of one shape share one compiled step.
+    """
 
     def run(x: Any, y: np.ndarray, seed: int) -> Callable[[Any], Any]:
-        made = train(x, y, classes, epochs=epochs, seed=seed)
-        predict = predictor(made.apply)
-        return lambda inputs: predict(made.checkpoints[-1], inputs)
+        count = _epochs(len(y)) if epochs is None else checks.count("epochs", epochs)
+        *_, params = _after_epochs(_module(x, classes), x, y, count, seed, False)
+        mean, scale = _standard(x)
+
+        def predict(inputs: np.ndarray) -> np.ndarray:
+            standard = (inputs.astype(np.float32) - mean) / scale
+            return np.asarray(_logits(_module(x, classes), params, standard))
+
+        return predict
 
     return run
+
+
+def _module(x: np.ndarray, classes: int) -> Any:
+    return ResNet8(classes) if x.ndim == 4 else Perceptron(classes)
+
+
+def _standard(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each channel or column, float32; 1 where it is constant."""
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axis=axes, dtype=np.float64, keepdims=True).astype(np.float32)
+    scale = x.std(axis=axes, dtype=np.float64, keepdims=True).astype(np.float32)
+    return mean, np.where(scale > 0, scale, np.float32(1))
 
 
 def _epochs(count: int) -> int:
@@ -146,8 +162,7 @@ def _epochs(count: int) -> int:
 
 
 def _after_epochs(
-    apply: Callable,
-    params: Params,
+    module: Any,
     x: np.ndarray,
     y: np.ndarray,
     epochs: int,
@@ -155,27 +170,48 @@ def _after_epochs(
     progress: bool,
 ) -> Iterator[Params]:
     """Parameters after each epoch of Adam on a cosine schedule."""
+    mean, scale = _standard(x)
     size = min(_BATCH, len(y))
     steps = len(y) // size
-    optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, steps * epochs))
-
-    @jax.jit
-    def step(params, state, inputs, labels):
-        def loss(params):
-            each = optax.softmax_cross_entropy_with_integer_labels
-            return each(apply(params, inputs), labels).mean()
-
-        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
-        return optax.apply_updates(params, updates), state
-
-    state, rng = optimizer.init(params), np.random.default_rng(seed)
+    params = _start(module, jax.random.key(seed), jnp.zeros((1, *x.shape[1:])))
+    state, rng = _ADAM.init(params), np.random.default_rng(seed)
+    rates = (
+        0.5 * _RATE * (1 + np.cos(np.pi * np.arange(steps * epochs) / steps / epochs))
+    )
     with Progress("training", epochs, visible=progress) as bar:
-        for _ in range(epochs):
-            order = rng.permutation(len(y))[: steps * size]
-            for rows in order.reshape(steps, size):
-                params, state = step(params, state, x[rows], y[rows])
+        for epoch in range(epochs):
+            order = rng.permutation(len(y))[: steps * size].reshape(steps, size)
+            for rows, rate in zip(order, rates[epoch * steps :], strict=False):
+                inputs = (x[rows].astype(np.float32) - mean) / scale
+                params, state = _step(
+                    module, params, state, np.float32(rate), inputs, y[rows]
+                )
             yield jax.tree.map(np.asarray, params)
             bar.advance()
+
+
+# Compiled once for a module and the shape of its inputs, whatever the data.
+@partial(jax.jit, static_argnums=0)
+def _step(
+    module: Any, params: Params, state: Any, rate: Any, inputs: Any, labels: Any
+) -> tuple[Params, Any]:
+    def loss(params: Params) -> Any:
+        each = optax.softmax_cross_entropy_with_integer_labels
+        return each(module.apply(params, inputs), labels).mean()
+
+    updates, state = _ADAM.update(jax.grad(loss)(params), state, params)
+    updates = jax.tree.map(lambda update: -rate * update, updates)
+    return optax.apply_updates(params, updates), state
+
+
+@partial(jax.jit, static_argnums=0)
+def _start(module: Any, key: Any, inputs: Any) -> Params:
+    return module.init(key, inputs)
+
+
+@partial(jax.jit, static_argnums=0)
+def _logits(module: Any, params: Params, inputs: Any) -> Any:
+    return module.apply(params, inputs)
 
 
 def _block(x: Any, width: int, stride: int) -> Any:

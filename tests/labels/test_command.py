@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from natgeo.labels import builtin
 from tests.test_cli import run
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
@@ -64,9 +66,25 @@ def decided(result, path, truth, accept=()):
         writer.writerows(rows)
 
 
+class Flat(nn.Module):
+    """In the place of the residual network, which takes half a minute to compile."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x, hidden=False):
+        x = x.reshape(x.shape[0], -1)
+        return x if hidden else nn.Dense(self.classes)(x)
+
+
+@pytest.mark.parametrize(
+    "network", ["flat", pytest.param("residual", marks=pytest.mark.slow)]
+)
 def test_a_folder_of_images_from_the_scan_to_the_cleaned_labels(
-    folder, tmp_path, monkeypatch, capsys
+    network, folder, tmp_path, monkeypatch, capsys
 ):
+    if network == "flat":
+        monkeypatch.setattr(builtin, "_module", lambda x, classes: Flat(classes))
     root, wrong, truth = folder
     result, page = tmp_path / "scan.json", tmp_path / "scan.html"
     words = f"scan --images {root} --epochs 12 --result {result} --report {page}"
