@@ -114,7 +114,7 @@ same perturbed data sets, not equal numbers.
 Why they differ: the published share is one point of a first-order curve, and every
 share from 100 % to 0 % is on it. What can be compared is the order of the methods at
 one radius, which is the paper's: natural above Euclidean. The Euclidean share is small
-but not exactly 0 % here, because our features are better conditioned (next section).
+but not exactly 0 % here; it is smaller where Q is worse conditioned (next section).
 The exact certificate reaches 68.7 % at a radius {gain} times as large as the
 first-order natural bound."""
 

@@ -142,7 +142,7 @@ def read_decisions(path: str | os.PathLike) -> Decisions:
             f"{file} mixes decisions of several reviews: {len(prints)} fingerprints. "
             f"Apply each file alone."
         )
-    size, seen, rows = sizes.pop(), {}, []
+    size, seen, rows = sizes.pop(), dict[int, str](), []
     for where, entry in entries:
         row = _decision(file, where, entry, size)
         if row.index in seen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from natgeo.types import Params
 _BATCH = 256
 
 
+@lru_cache(maxsize=16)
 def predictor(apply: Callable[[Params, Any], Any]) -> Callable[[Params, Any], Any]:
-    """`logits(params, x)` -> [N, classes], float32, compiled once for all calls.
+    """`logits(params, x)` -> [N, classes], float32, compiled once for a model.
 
     Args:
-        apply: `apply(params, x)` -> logits, [B, classes], for inputs [B, ...].
+        apply: `apply(params, x)` -> logits, [B, classes], for inputs [B, ...]; or a
+            representation, [B, D].
     """
     import jax
 

@@ -128,6 +128,8 @@ class LabelScan:
     ) -> Support | None:
         """The training examples that speak most for a label of some examples.
 
+        Where the labels are known, only examples that have that label count.
+
         Args:
             indices: examples of the training set, [Q].
             k: how many for each.
@@ -136,13 +138,22 @@ class LabelScan:
         """
         size = self.geometry.train.shape[0]
         wanted = checks.indices("indices", indices, size)
+        labels = self.labels
         if not suggested:
             features = self.geometry.train.rows(wanted)
         elif self.features_as is None or self.suggestion is None:
             return None
         else:
-            features = self.features_as(wanted, self.suggestion.labels[wanted])
-        return strongest(self.geometry, features, wanted, k)
+            labels = self.suggestion.labels
+            features = self.features_as(wanted, labels[wanted])
+        return strongest(
+            self.geometry,
+            features,
+            wanted,
+            k,
+            labels=self.labels,
+            wanted=None if labels is None else labels[wanted],
+        )
 
     def suspects(
         self, count: int = 20, *, eps: float | None = None, k: int = 3
@@ -196,8 +207,10 @@ def scan_labels(
     every_influence: bool = False,
     fit: Callable[[np.ndarray, np.ndarray], Any] | str | None = None,
     folds: int = 5,
+    readouts: Sequence[Any] = (),
     projector: Any = None,
     store: Any = None,
+    batch_size: int | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> LabelScan:
@@ -239,8 +252,13 @@ def scan_labels(
             "closed form" is ridge regression on x, for inputs that are embeddings or
             table columns.
         folds: parts of the cross-fitting.
+        readouts: representations of the examples without their labels in them, which
+            are asked for a second opinion (`left_out.leave_one_out`): arrays [N, D], or
+            with a model functions `(params, x)` -> [B, D], such as the inputs of its
+            last layer.
         projector: with a model: default a CountSketch to at most 512 dimensions.
         store: with a model: a new folder for the features; default: memory.
+        batch_size: with a model: examples of a step, as in `featurize`.
         seed: of the folds.
         progress: show bars on standard error for what takes over a second.
 
@@ -265,8 +283,10 @@ def scan_labels(
             every_influence=every_influence,
             fit=fit,
             folds=folds,
+            readouts=readouts,
             projector=projector,
             store=store,
+            batch_size=batch_size,
             seed=seed,
             progress=progress,
         )
@@ -279,13 +299,16 @@ def scan_labels(
             "fit": fit,
             "projector": projector,
             "store": store,
+            "batch_size": batch_size,
         }
         given = [name for name, value in named.items() if value is not None]
         if given:
             raise ArgumentError(
                 f"{given[0]}= needs a model: call scan_labels(apply, params, (x, y))."
             )
-        found = sources.from_features(source, ridge=ridge, labels=labels, logits=logits)
+        found = sources.from_features(
+            source, ridge=ridge, labels=labels, logits=logits, readouts=readouts
+        )
     scores, detector = sources.scores(found)
     return LabelScan(
         scores,

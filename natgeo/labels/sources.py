@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from natgeo import checks
 from natgeo.errors import ArgumentError, DataError
 from natgeo.geometry.blocks import BLOCK_ROWS, regular_blocks
 from natgeo.geometry.natural import NaturalGeometry, natural_geometry, self_influence
-from natgeo.labels import detectors
+from natgeo.labels import detectors, left_out
 from natgeo.labels.detectors import Suggestion
 
 _WIDEST = 512
@@ -31,6 +32,7 @@ class Evidence:
         logits: predictions, [C, N, classes], or None.
         labels: [N], or None.
         held_out: whether the predictions are by models not trained on the example.
+        readouts: representations without the labels in them, [N, D] each.
         choices: what was chosen, in words.
         features_as: see `LabelScan`.
     """
@@ -40,54 +42,87 @@ class Evidence:
     logits: np.ndarray | None = None
     labels: np.ndarray | None = None
     held_out: bool = False
+    readouts: tuple[Any, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict)
     features_as: Callable[[np.ndarray, np.ndarray], Any] | None = None
 
+    @cached_property
+    def said(self) -> np.ndarray | None:
+        """Log-probabilities that have seen the label as little as possible.
+
+        [N, classes]: of models that were not trained on the example, averaged over
+        checkpoints, or one step of training without the example away from the only one;
+        pooled with the readouts. None without predictions.
+        """
+        logits, labels = self.logits, self.labels
+        if logits is None or labels is None:
+            return None
+        network = detectors.average(logits)
+        if len(logits) == 1 and not self.held_out:
+            network = left_out.held_out(logits[0], labels, self.geometries[-1].train)
+        return detectors.agreement(network, labels, self.readouts)
+
     @property
     def suggestion(self) -> Suggestion | None:
-        """The likeliest other label of each example, from averaged predictions."""
-        if self.logits is None or self.labels is None:
+        """The likeliest other label of each example."""
+        if self.said is None or self.labels is None:
             return None
-        return best_other(detectors.average(self.logits), self.labels)
+        return best_other(self.said, self.labels)
 
 
 def scores(found: Evidence) -> tuple[dict[str, np.ndarray], str]:
     """Every score that the evidence allows, and the name of the default detector."""
     influence = np.stack([self_influence(g) for g in found.geometries])
-    made = {
-        "self-influence": influence[0]
+    name, values = _default(found)
+    made = {} if values is None else {name: values}
+    made["self-influence"] = (
+        influence[0]
         if len(influence) == 1
-        else detectors.ranks_over_checkpoints(influence),
-        "gradient norm": detectors.over_checkpoints(
-            np.stack([_norms(g) for g in found.geometries])
-        ),
-    }
+        else detectors.ranks_over_checkpoints(influence)
+    )
+    made["gradient norm"] = detectors.over_checkpoints(
+        np.stack([_norms(g) for g in found.geometries])
+    )
     if found.losses is not None:
         made["loss"] = detectors.over_checkpoints(found.losses)
-        made["loss and self-influence"] = detectors.combined(
-            [made["loss"], made["self-influence"]]
-        )
     if found.logits is not None and found.labels is not None:
-        for name, score in (
+        for other, score in (
             ("margin", detectors.normalized_margin),
             ("EL2N", detectors.el2n),
         ):
-            values = [score(one, found.labels) for one in found.logits]
-            made[name] = detectors.over_checkpoints(np.stack(values))
-    return made, _default(found)
+            each = [score(one, found.labels) for one in found.logits]
+            made[other] = detectors.over_checkpoints(np.stack(each))
+    return made, name
 
 
-def _default(found: Evidence) -> str:
-    """The detector for what is at hand, as `detectors.default` chooses it."""
-    if found.losses is None:
-        return "self-influence"
-    if found.held_out or len(found.losses) > 1:
-        return "loss"
-    return "loss and self-influence"
+def _default(found: Evidence) -> tuple[str, np.ndarray | None]:
+    """The detector for what is at hand, by name, and its scores if they are no other's.
+
+    The choice is that of `natgeo.labels.detectors`.
+    """
+    logits, labels, losses = found.logits, found.labels, found.losses
+    if losses is None:
+        return "self-influence", None
+    if found.said is None or logits is None or labels is None:
+        if len(losses) > 1:
+            return "loss", None
+        features = found.geometries[-1].train
+        return "loss, held out", detectors.one_checkpoint(losses[0], features)
+    name = "loss, mean prediction" if len(logits) > 1 else "loss, held out"
+    name = "loss, out of sample" if found.held_out else name
+    # What the defaults of `detectors` are, from one pass over features and readouts.
+    return name + " and readout" * bool(found.readouts), detectors.loss(
+        found.said, labels
+    )
 
 
 def from_features(
-    source: Any, *, ridge: float | None, labels: Any, logits: Any
+    source: Any,
+    *,
+    ridge: float | None,
+    labels: Any,
+    logits: Any,
+    readouts: Sequence[Any] = (),
 ) -> Evidence:
     """Evidence from stores of loss features, or one [N, K] array."""
     several = isinstance(source, (list, tuple)) and all(
@@ -110,9 +145,11 @@ def from_features(
     predicted = None if logits is None else _checked_logits(logits, size)
     if predicted is not None and said is None:
         raise ArgumentError("logits= needs labels=, the given labels.")
+    if len(readouts) and predicted is None:
+        raise ArgumentError("readouts= needs labels= and logits= beside the features.")
     if predicted is not None and losses is None:
         losses = np.stack([detectors.loss(one, said) for one in predicted])
-    return Evidence(geometries, losses, predicted, said)
+    return Evidence(geometries, losses, predicted, said, readouts=tuple(readouts))
 
 
 def from_model(
@@ -126,13 +163,14 @@ def from_model(
     every_influence: bool,
     fit: Callable | str | None,
     folds: int,
+    readouts: Sequence[Any],
     projector: Any,
     store: Any,
+    batch_size: int | None,
     seed: int,
     progress: bool,
 ) -> Evidence:
     """Evidence from a model and arrays: features are computed, and predictions made."""
-    from natgeo.features import tasks
     from natgeo.features.featurize import featurize
     from natgeo.labels.predictions import predictor
 
@@ -142,9 +180,7 @@ def from_model(
         )
     x, y = _arrays(data)
     every = [*_listed(checkpoints), params]
-    task = tasks.classification(apply, output="loss")
-    if layers is not None:
-        task = tasks.restricted(task, layers)
+    task = _loss_task(apply, layers)
     chosen = projector or _projector(params, len(y))
     measured = every if every_influence else every[-1:]
     if store is not None and len(measured) > 1:
@@ -154,7 +190,15 @@ def from_model(
         )
     geometries = []
     for one in measured:
-        made = featurize(task, one, (x, y), chosen, store=store, progress=progress)
+        made = featurize(
+            task,
+            one,
+            (x, y),
+            chosen,
+            store=store,
+            batch_size=batch_size,
+            progress=progress,
+        )
         geometries.append(natural_geometry(made, ridge))
     predict = predictor(apply)
     held_out = fit is not None
@@ -165,7 +209,9 @@ def from_model(
 
     def features_as(indices: np.ndarray, labels: np.ndarray) -> Any:
         example = x[indices], np.asarray(labels, np.int32)
-        return featurize(task, params, example, chosen)
+        # The step that is compiled already.
+        size = geometries[-1].train.metadata["batch_size"]
+        return featurize(task, params, example, chosen, batch_size=size)
 
     return Evidence(
         tuple(geometries),
@@ -173,6 +219,7 @@ def from_model(
         logits,
         y,
         held_out,
+        tuple(_represented(one, every[-1], x) for one in readouts),
         {
             "task": task.name + ("" if layers is None else f", layers {layers}"),
             "projector": str(chosen),
@@ -269,6 +316,24 @@ def _arrays(data: Any) -> tuple[np.ndarray, np.ndarray]:
     return x, checked_labels(y, len(x)).astype(np.int32)
 
 
+@lru_cache(maxsize=16)
+def _loss_task(apply: Callable, layers: str | None) -> Any:
+    """The same task for the same model, so that its compiled step is used again."""
+    from natgeo.features import tasks
+
+    task = tasks.classification(apply, output="loss")
+    return task if layers is None else tasks.restricted(task, layers)
+
+
+def _represented(readout: Any, params: Any, x: np.ndarray) -> Any:
+    """A representation [N, D]: as it is given, or computed by `readout(params, x)`."""
+    if not callable(readout) or hasattr(readout, "blocks"):
+        return readout
+    from natgeo.labels.predictions import predictor
+
+    return predictor(readout)(params, x)
+
+
 def _listed(checkpoints: Sequence[Any] | None) -> list[Any]:
     if checkpoints is None:
         return []
@@ -301,9 +366,7 @@ def _cross_fitted(
 ) -> np.ndarray:
     """Predictions by models that were not trained on the example, [N, classes]."""
     if fit == "closed form":
-        return detectors.leave_one_out(
-            np.asarray(x, np.float64).reshape(len(x), -1), y
-        ).astype(np.float64)
+        return left_out.leave_one_out(np.asarray(x, np.float64).reshape(len(x), -1), y)
     if not callable(fit):
         raise ArgumentError(
             f"fit={fit!r}: expected a function fit(x, y) -> params, or 'closed form'."
@@ -312,4 +375,4 @@ def _cross_fitted(
     def run(train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
         return np.asarray(predict(fit(x[train], y[train]), x[held_out]))
 
-    return detectors.cross_fit(run, y, folds, seed)
+    return left_out.cross_fit(run, y, folds, seed)

@@ -28,7 +28,13 @@ class Support:
 
 
 def strongest(
-    geometry: NaturalGeometry, features: Any, leave_out: Any, k: int
+    geometry: NaturalGeometry,
+    features: Any,
+    leave_out: Any,
+    k: int,
+    *,
+    labels: np.ndarray | None = None,
+    wanted: np.ndarray | None = None,
 ) -> Support:
     """The k training examples with the largest score for each row of features.
 
@@ -39,6 +45,9 @@ def strongest(
         features: loss features of the examples with the label in question, [Q, K].
         leave_out: the training example that each of them is, [Q].
         k: how many.
+        labels: given labels, [N], with `wanted`: only training examples that have the
+            label in question count, [Q].
+        wanted: see `labels`.
     """
     store = as_target_store(geometry, features)
     count, size = store.shape[0], geometry.train.shape[0]
@@ -52,6 +61,9 @@ def strongest(
         own = out[rows] - start
         here = np.flatnonzero((own >= 0) & (own < found.shape[1]))
         found[here, own[here]] = -np.inf
+        if labels is not None and wanted is not None:
+            there = labels[start : start + found.shape[1]]
+            found[there != wanted[rows, None]] = -np.inf
         _merge(scores[rows], indices[rows], found, start)
     indices[~(scores > 0)] = -1
     return Support(indices, np.where(scores > 0, scores, 0.0))

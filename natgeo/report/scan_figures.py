@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -25,12 +26,12 @@ def score_histogram(histogram: Mapping[str, Any]) -> str:
 
     def draw(axes: Axes) -> None:
         places = edges[:-1]
-        widths = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+        widths = [b - a for a, b in pairwise(edges)]
         bars: dict[str, Any] = {"width": widths, "align": "edge", "linewidth": 0}
         axes.bar(places, histogram["counts"], color="#9fb3c8", label="all", **bars)
         if wrong is not None:
             axes.bar(places, wrong, color=NATURAL, label="known to be wrong", **bars)
-            axes.legend(loc="upper center", frameon=False, fontsize=8.5)
+            axes.legend(loc="center", frameon=False, fontsize=8.5)
         axes.set_yscale("symlog", linthresh=10)
         axes.set_ylim(0, max(histogram["counts"]) * 2 + 1)
         axes.set_xlim(edges[0], edges[-1])
@@ -39,13 +40,13 @@ def score_histogram(histogram: Mapping[str, Any]) -> str:
             axes.axvline(histogram["cut"], color=CERTIFIED, linewidth=1.4)
             axes.text(
                 histogram["cut"],
-                1.0,
-                " review queue →",
+                0.97,
+                " review queue → ",
                 transform=axes.get_xaxis_transform(),
                 color=CERTIFIED,
                 fontsize=8.5,
                 ha="right" if histogram["cut"] > (edges[0] + edges[-1]) / 2 else "left",
-                va="bottom",
+                va="top",
             )
         axes.set_xlabel("suspicion")
         axes.set_title("examples", loc="left", color="#5b6470", fontsize=9)

@@ -7,6 +7,7 @@ from io import StringIO
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from natgeo.display import at_least, at_most, percent, short
@@ -38,7 +39,9 @@ def _parts(document: dict[str, Any]) -> Iterator[Any]:
     if "pair" in document:
         yield _pair(document["pair"])
     if "scan" in document:
-        yield from _scan(document["scan"])
+        yield from _scan(document["scan"], "review" in document)
+    if "review" in document:
+        yield _review(document["review"], len(document["scan"]["suspicious"]))
     if "guarantee" in document:
         yield document["guarantee"]["says"]
         if document["guarantee"].get("scale"):
@@ -130,7 +133,7 @@ def _pair(pair: dict[str, Any]) -> str:
     return text
 
 
-def _scan(scan: dict[str, Any]) -> Iterator[Table]:
+def _scan(scan: dict[str, Any], reviewed: bool) -> Iterator[Table]:
     if scan["known_flips"] is not None:
         table = _table(
             f"Detectors of {scan['known_flips']} wrong labels",
@@ -143,6 +146,8 @@ def _scan(scan: dict[str, Any]) -> Iterator[Table]:
                 row["name"], f"{row['auroc']:.4f}", f"{100 * row['recall_at_20']:.1f} %"
             )
         yield table
+    if reviewed:
+        return  # the queue says more
     table = _table(
         "Most suspicious labels", "rank", "training example", "label", "suspicion"
     )
@@ -150,9 +155,30 @@ def _scan(scan: dict[str, Any]) -> Iterator[Table]:
         note = " (flipped)" if row["flipped"] else ""
         given = row["given"] if row["given"] is not None else "-"
         table.add_row(
-            str(row["rank"]), str(row["index"]), f"{given}{note}", f"{row['score']:.4g}"
+            str(row["rank"]),
+            str(row["index"]),
+            escape(f"{given}{note}"),
+            f"{row['score']:.4g}",
         )
     yield table
+
+
+def _review(review: dict[str, Any], top: int) -> Table:
+    classes = review["classes"]
+    table = _table(
+        "Most suspicious labels", "rank", "example", "given", "more likely", "p"
+    )
+    for row in review["queue"][:top]:
+        name = row["name"] if row["name"] is not None else str(row["index"])
+        other, share = row["suggested"], row["confidence"]
+        table.add_row(
+            str(row["rank"]),
+            escape(name) + (" (wrong)" if row["wrong"] else ""),
+            escape(classes[row["given"]]),
+            "-" if other is None else escape(classes[other]),
+            "-" if share is None else percent(share),
+        )
+    return table
 
 
 def _table(title: str, *columns: str) -> Table:
