@@ -41,8 +41,7 @@ from natgeo.types import Store
 RESULTS = images.RESULTS
 PUBLISHED = 0.687  # certified share of pairs in the abstract; its eps is not given
 EPS = 0.01
-# Of the drawn curves.
-RADII = (1e-5, 3e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.003, 0.007, 0.01, 0.015, 0.03, 0.1, 0.3)
+RADII = (1e-5, 1.5e-5, 2e-5, 3e-5, 5e-5, 7e-5, *sections.RADII)  # of the drawn curves
 WIDE = np.geomspace(1e-8, 1, 17)  # where first-order crossings are looked for
 FLIPPED_SHARE, NOISE_SEED = 0.1, 0
 PAIRS, SAMPLE_SEED = 200_000, 0  # random pairs of the certified shares
