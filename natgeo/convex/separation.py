@@ -9,9 +9,11 @@ from natgeo.convex.losses import Multinomial, Squared
 from natgeo.convex.risk import Risk
 
 # Entries of the linear program that settles whether classes are separable.
-_LARGEST_PROGRAM = 30_000_000
-# Predictors beyond which a model without a ridge may be on its way to infinity.
-_CONFIDENT = 15.0
+_LARGEST_PROGRAM = 10_000_000
+# Seconds for the linear program.
+_PATIENCE_S = 20.0
+# Change of a predictor, in logits, above which Newton's method has not arrived.
+_STILL = 1e-3
 
 
 def explain(risk: Risk, theta: np.ndarray) -> str:
@@ -33,6 +35,12 @@ def explain(risk: Risk, theta: np.ndarray) -> str:
                 "error, so without a ridge the risk has no finite optimum. Set a "
                 "positive ridge."
             )
+        if np.sum(risk.penalty == 0) > 1:  # more than an intercept
+            return (
+                "The optimum was not reached: without a ridge on every column the "
+                "coefficients run off, because the classes are separable or nearly "
+                "so. Set a positive ridge."
+            )
     largest = float(np.max(np.abs(theta)))
     return (
         f"The optimum was not reached to rounding (largest coefficient "
@@ -41,15 +49,19 @@ def explain(risk: Risk, theta: np.ndarray) -> str:
     )
 
 
-def runs_off(risk: Risk, theta: np.ndarray) -> bool:
-    """True if a solution is only where rounding stopped a run to infinity.
+def runs_off(risk: Risk, shift: float) -> bool:
+    """True if Newton's method stopped on its way to infinity and not at an optimum.
 
-    Coefficients that run off make some predictor large, so the linear program is asked
-    only then.
+    Near an optimum the last step moves no predictor to speak of. Where classes are
+    separable the loss falls like exp(-u), and every step moves a predictor by about
+    one, however small the gradient.
+
+    Args:
+        risk: that was minimised.
+        shift: largest change of a predictor by the last step.
     """
-    if isinstance(risk.loss, Squared) or not np.any(risk.penalty == 0):
-        return False
-    return bool(np.max(np.abs(risk.design @ theta)) > _CONFIDENT and separable(risk))
+    free = not isinstance(risk.loss, Squared) and bool(np.any(risk.penalty == 0))
+    return free and shift > _STILL
 
 
 def separable(risk: Risk) -> bool:
@@ -70,6 +82,7 @@ def separable(risk: Risk) -> bool:
         b_ub=np.repeat([0.0, 1.0], margins.shape[0]),
         bounds=(None, None),
         method="highs",
+        options={"time_limit": _PATIENCE_S},
     )
     return bool(done.status == 0 and -done.fun > 0.5)
 

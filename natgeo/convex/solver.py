@@ -122,13 +122,14 @@ def solve(risk: Risk, theta: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _newton(risk: Risk, theta: np.ndarray) -> Optimum:
     gradient = risk.gradient_at(theta)
-    best = Optimum(theta, residual(risk, theta, gradient), 0)
+    best, shift = Optimum(theta, residual(risk, theta, gradient), 0), 0.0
     for steps in range(1, MOST_STEPS + 1):
         # At least one step: a warm start may be off by less than a residual shows.
         if best.residual <= AIM and steps > 1:
             break
         step = _step(risk, best.theta, gradient)
         moved = _search(risk, best.theta, step, float(np.sum(gradient * step)))
+        shift = float(np.max(np.abs(risk.design @ (moved - best.theta))))
         gradient = risk.gradient_at(moved)
         found = Optimum(moved, residual(risk, moved, gradient), steps)
         # Near the optimum the value is flat to rounding and the gradient decides.
@@ -137,7 +138,7 @@ def _newton(risk: Risk, theta: np.ndarray) -> Optimum:
         if np.array_equal(moved, best.theta):
             break
         best = found
-    if not best.residual <= ACCEPT or runs_off(risk, best.theta):
+    if not best.residual <= ACCEPT or runs_off(risk, shift):
         raise DataError(explain(risk, best.theta))
     return best
 
