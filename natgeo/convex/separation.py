@@ -29,7 +29,7 @@ def explain(risk: Risk, theta: np.ndarray) -> str:
                 f"{missing[0]}: without a ridge on the intercept its coefficients run "
                 f"off to infinity. Drop the class, or fit without it."
             )
-        if separable(risk):
+        if _separates(risk, theta) or separable(risk):
             return (
                 "The classes are separable: a linear rule tells them apart without an "
                 "error, so without a ridge the risk has no finite optimum. Set a "
@@ -85,6 +85,17 @@ def separable(risk: Risk) -> bool:
         options={"time_limit": _PATIENCE_S},
     )
     return bool(done.status == 0 and -done.fun > 0.5)
+
+
+def _separates(risk: Risk, theta: np.ndarray) -> bool:
+    """True if these coefficients give every label more than half the probability.
+
+    A rule without an error: multiplied by any factor above one it has smaller losses.
+    """
+    if np.any(risk.penalty):
+        return False
+    losses = risk.loss.value(risk.design @ theta, risk.labels)
+    return bool(np.all(losses[risk.weights > 0] < np.log(2)))
 
 
 def _margins(risk: Risk) -> sparse.csr_array | None:
