@@ -7,6 +7,7 @@ from benchmarks import (
     images,
     pairs,
     ridge_gap,
+    scan,
     scores,
     soundness,
 )
@@ -16,6 +17,7 @@ MODULES = (
     pairs,
     digits,
     ridge_gap,
+    scan,
     certificates,
     soundness,
     fidelity,
