@@ -76,7 +76,6 @@ def scanned(source: Source, asked: Asked) -> dict[str, Any]:
         trained.checkpoints[-1],
         (data.x, data.y),
         checkpoints=trained.checkpoints[:-1],
-        readouts=[trained.hidden],
         ridge=asked.ridge,
         batch_size=builtin.FEATURE_BATCH,
         seed=asked.seed,
