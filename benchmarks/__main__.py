@@ -2,11 +2,14 @@
 
 from benchmarks import (
     certificates,
+    coverage,
     digits,
     fidelity,
     images,
     label_noise,
+    lds,
     pairs,
+    paper,
     ridge_gap,
     scores,
     soundness,
@@ -21,7 +24,10 @@ MODULES = (
     soundness,
     fidelity,
     images,
+    coverage,
     label_noise,
+    paper,
+    lds,
 )
 for module in MODULES:
     module.main()
