@@ -2,10 +2,14 @@
 
 from benchmarks import (
     certificates,
+    coverage,
     digits,
     fidelity,
     images,
+    label_noise,
+    lds,
     pairs,
+    paper,
     ridge_gap,
     scan,
     scores,
@@ -22,6 +26,10 @@ MODULES = (
     soundness,
     fidelity,
     images,
+    coverage,
+    label_noise,
+    paper,
+    lds,
 )
 for module in MODULES:
     module.main()

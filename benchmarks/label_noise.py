@@ -8,9 +8,12 @@ predictions if it is installed. Each is judged in one of three situations: `one`
 last checkpoint; `several`, the checkpoints of one run; `held out`, networks that were
 not trained on the example (cross-fitting).
 
-Protocol: the defaults were chosen on digits and on a made-up mixture of Gaussians with
-seeds 0 to 2, and then fixed. Digits have other seeds here; nothing was chosen on spam,
-sentences, Fashion-MNIST or CIFAR-10, and no detector sees which labels are wrong.
+Protocol: no detector sees which labels are wrong. The defaults were chosen on digits
+and a made-up mixture of Gaussians with seeds 0 to 2, and revised once: the first choice
+(EL2N and margins in place of the loss) won there and lost to plain loss on uniform
+flips of Fashion-MNIST (seeds 0 and 1) and CIFAR-10 (seed 0). Those three are
+development sets too; digits have other seeds here, and every other case was judged
+after the choice. Settings of the patches are those of their paper.
 
 Run `python -m benchmarks.label_noise`. `--only PATTERN` keeps the cases in whose name
 it is found, `--kept FOLDER` keeps trained networks there, `--keep` adds cases to the
@@ -39,7 +42,6 @@ from benchmarks import datasets, images, noise, sentences, tables
 from benchmarks import trajectories as runs
 from benchmarks.harness import is_quick, replace_in_readme, report
 from benchmarks.trajectories import Recipe, Trajectory
-from natgeo.display import percent
 from natgeo.errors import UnfitEnvironmentError
 from natgeo.evaluate import detection
 from natgeo.labels import detectors, left_out, patches
@@ -158,7 +160,11 @@ def _small() -> list[Case]:
         for kind, rate in kinds
         for data in ("digits", "spam", "sentences")
     ]
-    return cases + [Case("sentences", "human", 0.0, seed) for seed in (10, 11, 12)]
+    for seed in (10, 11, 12):
+        cases.append(Case("sentences", "human", 0.0, seed))
+        for kind in noise.KINDS:
+            cases.append(Case("digits memorised", kind, 0.1, seed))
+    return cases
 
 
 def _images() -> list[Case]:
@@ -241,7 +247,7 @@ def _cell(group: list[dict[str, Any]], name: str) -> str:
     spread = ""
     if len(area) > 1:
         spread = f" ± {_half_interval(area):.4f}"
-    return f"{area.mean():.4f}{spread} ({percent(float(recall.mean()))})"
+    return f"{area.mean():.4f}{spread} ({int(100 * recall.mean() + 1e-9)} %)"
 
 
 def _half_interval(values: np.ndarray) -> float:
@@ -346,14 +352,16 @@ def _with_inputs(
     if run.features.size:
         gradients = np.float64(run.features)
     last = left_out.held_out(run.logits[-1], y, gradients)
+    readouts = left_out.stacked(both, y)
     return {
         "one: readout of plain inputs": detectors.loss(both[1], y),
         "one: default and inputs": detectors.loss(
-            detectors.pooled(np.stack([last, *both])), y
+            detectors.pooled(np.stack([last, readouts])), y
         ),
         "several: default and inputs": detectors.loss(
-            detectors.pooled(np.stack([network, *both])), y
+            detectors.pooled(np.stack([network, readouts])), y
         ),
+        "several: readouts alone": detectors.loss(readouts, y),
     }
 
 
@@ -418,6 +426,13 @@ def _digits(case: Case) -> Problem:
             Perceptron((128, 64), 10), 20, (2, 5, 10, 20), 1e-3, 0.0, 50, width=WIDTH
         ),
     )
+
+
+def _memorised_digits(case: Case) -> Problem:
+    """The same, trained until every wrong label has been learned."""
+    epochs = {"epochs": 120, "at": (4, 15, 40, 120), "rate": 3e-3}
+    problem = _digits(case)
+    return replace(problem, recipe=replace(problem.recipe, **epochs))
 
 
 def _spam(case: Case) -> Problem:
@@ -503,6 +518,7 @@ def _problem(
 
 PROBLEMS: dict[str, Callable[[Case], Problem]] = {
     "digits": _digits,
+    "digits memorised": _memorised_digits,
     "spam": _spam,
     "sentences": _sentences,
     "Fashion-MNIST": _pictures,

@@ -127,7 +127,7 @@ def fit(
             logits = apply(params, x)
             return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
-        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
         return optax.apply_updates(params, updates), state
 
     state = optimizer.init(params)

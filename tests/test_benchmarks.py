@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,13 +14,18 @@ import pytest
 from benchmarks import (
     certificates,
     contenders,
+    coverage,
     digits,
     feature_tables,
     features,
     fidelity,
     harness,
     images,
+    label_noise,
+    lds,
+    lds_peers,
     models,
+    noise,
     pairs,
     ridge_gap,
     scan,
@@ -98,6 +104,35 @@ def test_digits_certify_far_more_than_the_first_order_bound(monkeypatch, capsys)
     assert row["certified"][1] > 0.5
     assert row["sensitivity_natural"][1] < 0.01
     assert row["sensitivity_euclidean"] == [0.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("usual_promotion")
+def test_lds_of_a_few_digits_is_measured_with_its_interval(
+    monkeypatch, capsys, tmp_path
+):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- lds: begin -->\n<!-- lds: end -->")
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick", "--keep"])
+    monkeypatch.setattr(lds, "RESULTS", tmp_path)
+    monkeypatch.setattr(harness, "README", readme)
+    lds.main()
+    rows = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
+    kept = (tmp_path / "lds.jsonl").read_text().splitlines()
+    assert [json.loads(row) for row in kept] == rows
+    assert rows[0]["method"] == "retraining"
+    found = {row["method"]: row for row in rows[1:]}
+    for row in found.values():
+        assert row["low"] < row["lds"] < row["high"]
+        assert row["seed"] == 0
+    # Six halves tell little apart, but not this little.
+    assert found["Natural W-TRAK"]["lds"] > 0.3 > abs(found["random"]["lds"])
+    assert readme.read_text().count("| digits MLP |") == len(rows) - 1
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    none = list(lds_peers.trak([], None, None, 8))
+    assert none == [("traker", None, 0.0), ("dattri", None, 0.0)]
+    row = {"data": "digits MLP", "method": "traker", "K": 8, "C": 1, "lds": None}
+    assert "not installed" in lds.table([row])
 
 
 def test_the_ridge_gap_orders_its_columns_and_knows_when_a_pair_was_broken(monkeypatch):
@@ -371,6 +406,83 @@ def test_a_missing_set_is_named_and_left_out_or_refused(monkeypatch, tmp_path, c
     monkeypatch.setattr(sys, "argv", [*argv, "--keep"])
     with pytest.raises(SystemExit, match="dataset-fashion-mnist"):
         images.main()
+
+
+def test_random_retraining_stays_inside_and_the_attack_does_not(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    coverage.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["loss"] for row in rows] == ["squared"] * 2 + ["logistic"] * 2
+    for row in rows:
+        assert row["random"] == 1
+        assert row["attacked"] < 1
+        assert row["excess_max"] > 1
+    assert rows[0]["width_median"] < 1.2
+    assert rows[3]["excess_median"] > 2
+    words = coverage.table(rows).splitlines()
+    assert words[2].startswith("| breast_cancer, squared, 0.01 | 0.1 | 100")
+    assert "vacuous" in words[-1]
+    assert coverage.figure(rows + [{**row, "eps": 0.01} for row in rows])
+
+
+def test_an_attack_that_leaves_a_proven_interval_stops_the_run(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    monkeypatch.setattr(
+        coverage.convex,
+        "proven_interval",
+        lambda *_: SimpleNamespace(low=np.ones(1), high=np.ones(1)),
+    )
+    with pytest.raises(SystemExit, match="left a proven interval"):
+        coverage.main()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("usual_promotion")
+def test_every_detector_is_judged_in_its_situation(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    label_noise.main()
+    row = json.loads(capsys.readouterr().out)
+    assert row["wrong"] == 0.1
+    assert {name.partition(":")[0] for name in row["found"]} == {
+        "one",
+        "several",
+        "held out",
+    }
+    assert row["found"]["several: default"][0] > row["found"]["several: mean loss"][0]
+    assert label_noise.table([row]).count("\n") == 2
+
+
+@pytest.mark.parametrize("kind", noise.KINDS)
+def test_wrong_labels_are_of_the_kind_that_was_asked_for(kind, rng):
+    right = rng.integers(0, 4, 400)
+    x = 2 * np.eye(4)[right] + rng.standard_normal((400, 4))
+    given = noise.flip(kind, x, right, 0.1, 5)
+    wrong = given != right
+    assert wrong.sum() == 40
+    np.testing.assert_array_equal(given, noise.flip(kind, x, right, 0.1, 5))
+    said = np.zeros((4, 4))
+    np.add.at(said, (right[wrong], given[wrong]), 1)
+    if kind == "uniform":
+        assert (said > 0).sum() > 8
+    if kind == "class":
+        assert ((said > 0).sum(axis=1) <= 1).all()
+    if kind == "boundary":
+        nearest = np.argsort(x[wrong], axis=1)[:, -2:]
+        assert (nearest == given[wrong, None]).any(axis=1).mean() > 0.9
+
+
+def test_the_table_of_detectors_has_means_intervals_and_gaps():
+    found = {name: [0.9, 0.8] for name in label_noise.COLUMNS.values()}
+    about = {"data": "digits", "kind": "uniform", "rate": 0.1, "wrong": 0.1}
+    rows = [about | {"found": found | {"one: loss": [at, 0.5]}} for at in (0.5, 0.6)]
+    del rows[1]["found"]["held out: loss"]
+    head, _, line = label_noise.table(rows).splitlines()
+    assert head.count("|") == line.count("|") == 2 + len(label_noise.COLUMNS)
+    assert line.startswith("| digits, uniform 10 %, 2 | 0.5500 ± 0.0500 (50 %) |")
+    assert "| - |" in line
+    assert label_noise._half_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx(
+        4.302653 / 3**0.5
+    )
 
 
 def test_a_wrong_value_is_not_timed():

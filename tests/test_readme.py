@@ -27,6 +27,7 @@ def test_every_python_block_runs_in_order(tmp_path, monkeypatch):
         names: dict[str, Any] = {
             "model": SimpleNamespace(apply=apply),
             "params": params,
+            "init": lambda key: demo.Perceptron().init(key, data.x[:1]),
             "x_train": data.x[:700],
             "y_train": data.y[:700],
             "x_test": data.x_test[:20],
@@ -35,7 +36,8 @@ def test_every_python_block_runs_in_order(tmp_path, monkeypatch):
         blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
         for block in blocks:
             exec(compile(block, "README.md", "exec"), names)
-    assert len(blocks) == 3
+    assert len(blocks) == 6
+    assert names["truth"].outputs.shape == (20, 20)
     assert (tmp_path / "report.html").exists()
     order, i, j = names["order"], names["i"], names["j"]
     radius = order.radius(target=17, above=i, below=j)

@@ -91,7 +91,7 @@ class Change:
         moved = np.sqrt(part * np.mean(np.square(self.moved)))
         if self.spectrum is None:
             return Distance(float("nan"), float(moved))
-        return Distance(float(_bures(part * self.spectrum)), float(moved))
+        return Distance(float(bures(part * self.spectrum)), float(moved))
 
     def covered(self, eps: float) -> float:
         """The largest share whose `covariance` is at most eps; NaN if it is unknown.
@@ -101,12 +101,12 @@ class Change:
         eps = checks.nonnegative("eps", eps)
         if self.spectrum is None:
             return float("nan")
-        if _bures(self.spectrum) <= eps:
+        if bures(self.spectrum) <= eps:
             return 1.0
         low, high = 0.0, 1.0
         for _ in range(60):
             middle = (low + high) / 2
-            inside = _bures(middle * self.spectrum) <= eps
+            inside = bures(middle * self.spectrum) <= eps
             low, high = (middle, high) if inside else (low, middle)
         return low
 
@@ -167,10 +167,10 @@ def resample(
     out = []
     for _ in range(checks.count("draws", draws)):
         copies = np.bincount(rng.integers(0, n, n), minlength=n)
-        moments = _weighted_moments(geometry.natural, copies - 1.0)
+        moments = weighted_moments(geometry.natural, copies - 1.0)
         out.append(
             Distance(
-                float(_bures(np.linalg.eigvalsh(moments / n))),
+                float(bures(np.linalg.eigvalsh(moments / n))),
                 _matching_cost(geometry.natural, copies, rng),
             )
         )
@@ -185,7 +185,7 @@ def typical(distances: Sequence[Distance]) -> Distance:
     )
 
 
-def _bures(eigenvalues: np.ndarray) -> Any:
+def bures(eigenvalues: np.ndarray) -> Any:
     """||(I + E)^(1/2) - I||_F from the eigenvalues of E, [..., K], at least -1 each."""
     # e / (sqrt(1 + e) + 1) is sqrt(1 + e) - 1 without its cancellation at small e.
     roots = np.sqrt(np.maximum(1 + eigenvalues, 0))
@@ -210,10 +210,10 @@ def _alone(before: np.ndarray, after: np.ndarray, n: int) -> np.ndarray:
     # The larger root by a sum without cancellation, the other from the product.
     large = half + np.where(half >= 0, root, -root)
     small = -np.divide(product, large, out=np.zeros_like(large), where=large != 0)
-    return np.asarray(_bures(np.stack([large, small], axis=1)))
+    return np.asarray(bures(np.stack([large, small], axis=1)))
 
 
-def _weighted_moments(natural: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def weighted_moments(natural: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """sum_i m_i w_i w_i^T, in blocks of rows."""
     total = np.zeros((natural.shape[1],) * 2)
     for start in range(0, len(natural), BLOCK_ROWS):

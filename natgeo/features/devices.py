@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from natgeo.errors import ArgumentError
 from natgeo.types import Array
@@ -37,13 +37,23 @@ def temporary_memory(devices: Any) -> int:
     return int(stated["bytes_limit"]) // 8
 
 
+def placed(tree: Any, mesh: Mesh, *, shared: bool) -> Any:
+    """Arrays on all devices, whole or (`shared`) a part of the rows on each.
+
+    For what is passed to many calls: an array that lies elsewhere is moved by each.
+    """
+    spec = PartitionSpec(AXIS) if shared else PartitionSpec()
+    return jax.device_put(tree, NamedSharding(mesh, spec))
+
+
 def data_parallel(
-    function: Callable[[Any, Any], Any], mesh: Mesh
+    function: Callable[[Any, Any], Any], mesh: Mesh, *, donate: bool = False
 ) -> Callable[[Any, Any], Any]:
     """Runs `function(replicated, batch)` on each device's rows of `batch`, jitted.
 
     `function` sees [B / devices, ...] and must treat rows independently; the leading
-    axis of `batch` must be a multiple of the number of devices.
+    axis of `batch` must be a multiple of the number of devices. With `donate` the
+    memory of `batch` is given to the result.
     """
 
     def local(replicated: Any, batch: Any) -> Any:
@@ -58,5 +68,6 @@ def data_parallel(
     return jax.jit(
         jax.shard_map(
             local, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows
-        )
+        ),
+        donate_argnums=(1,) if donate else (),
     )

@@ -22,7 +22,6 @@ def metadata(
     task: Task, params: Params, projector: Projector, size: int, mesh: Any
 ) -> dict[str, Any]:
     """Everything that changes a number but the data and the code of the model."""
-    kinds = {f"{device.platform} {device.device_kind}" for device in mesh.devices.flat}
     return {
         "task": task.name,
         "params": gradients.params_digest(params),
@@ -30,6 +29,14 @@ def metadata(
         "projector": dict(projector.describe()),
         "columns": ["outputs"] + ["weights"] * (task.weight is not None),
         "batch_size": size,
+        **platform(mesh),
+    }
+
+
+def platform(mesh: Any) -> dict[str, Any]:
+    """Devices, precision and versions: what changes a last digit."""
+    kinds = {f"{device.platform} {device.device_kind}" for device in mesh.devices.flat}
+    return {
         "devices": {"number": mesh.size, "kind": ", ".join(sorted(kinds))},
         "precision": {
             "x64": bool(jax.config.read("jax_enable_x64")),

@@ -43,6 +43,7 @@ from natgeo.labels.left_out import (
     held_out_loss,
     leave_one_out,
     log_probabilities,
+    stacked,
     whole_labels,
 )
 
@@ -253,6 +254,9 @@ def out_of_sample(logits: Any, labels: Any, readouts: Sequence[Any] = ()) -> np.
 def agreement(logits: Any, labels: Any, readouts: Sequence[Any]) -> np.ndarray:
     """Log-probabilities that a network and readouts agree on, [N, C], for `suggest`.
 
+    The geometric mean of the network and of the readouts, which are `stacked` among one
+    another.
+
     Args:
         logits: of the network, best held out or averaged, [N, C].
         labels: given, [N].
@@ -260,8 +264,10 @@ def agreement(logits: Any, labels: Any, readouts: Sequence[Any]) -> np.ndarray:
     """
     logp, labels = log_probabilities(logits, labels)
     classes = logp.shape[1]
+    if not readouts:
+        return logp
     opinions = [leave_one_out(each, labels, classes=classes) for each in readouts]
-    return pooled(np.stack([logp, *opinions]))
+    return pooled(np.stack([logp, stacked(opinions, labels)]))
 
 
 def _even(classes: int, wrong: float) -> np.ndarray:

@@ -104,7 +104,7 @@ def held_out_loss(losses: Any, features: Any, damping: float = DAMPING) -> np.nd
         damping: as in `held_out_shift`.
     """
     shift = held_out_shift(losses, features, damping)
-    values = np.asarray(losses, np.float64)
+    values = np.maximum(np.asarray(losses, np.float64), 0)
     # p' = p / (p + (1 - p) exp(shift)), and its logarithm without overflow.
     residual = -np.expm1(-values)
     with np.errstate(divide="ignore"):
@@ -197,6 +197,33 @@ def calibrated(logits: Any, labels: Any) -> np.ndarray:
 
     found = scipy.optimize.minimize_scalar(cost, bounds=SCALES, method="bounded")
     return np.asarray(scipy.special.log_softmax(np.exp(found.x) * scores, axis=1))
+
+
+def stacked(predictions: Any, labels: Any) -> np.ndarray:
+    """One prediction [N, C] from several [E, N, C], weighted by the given labels.
+
+    log p = sum_e w_e log p_e + constant, with the w_e >= 0 that make the given labels
+    likeliest. Only for predictions that did not see the example's label: weights would
+    else go to what has memorised most.
+
+    Args:
+        predictions: logits or log-probabilities.
+        labels: given, [N].
+    """
+    logp = np.stack([log_probabilities(each, labels)[0] for each in predictions])
+    labels = whole_labels(labels)
+    places = np.arange(len(labels))
+
+    def cost(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = scipy.special.log_softmax(np.tensordot(weights, logp, 1), axis=1)
+        expected = np.einsum("nc,enc->e", np.exp(mixed), logp)
+        slope = expected - logp[:, places, labels].sum(axis=1)
+        return -float(mixed[places, labels].mean()), slope / len(labels)
+
+    start = np.full(len(logp), 1 / len(logp))
+    bounds = [(0, None)] * len(logp)
+    found = scipy.optimize.minimize(cost, start, jac=True, bounds=bounds)
+    return np.asarray(scipy.special.log_softmax(np.tensordot(found.x, logp, 1), axis=1))
 
 
 def folds(labels: Any, count: int = 5, seed: int = 0) -> np.ndarray:

@@ -36,6 +36,7 @@ _KINDS = {
     "certify": "Certified rankings",
     "scan": "Label-noise scan",
     "attribution": "Certified attribution",
+    "convex": "Influence on a convex model",
 }
 _SECTIONS = (
     "summary",
@@ -45,6 +46,7 @@ _SECTIONS = (
     "targets",
     "pair",
     "scan",
+    "convex",
     "review",
     "provenance",
 )
@@ -77,6 +79,7 @@ def render(document: dict[str, Any]) -> str:
             cards=_cards(checked),
             gauge=_gauge(checked.get("pair")),
             scan_view=_scan_view(checked.get("scan")),
+            influences=_influences(checked.get("convex")),
             **({} if review is None else _review_view(review, checked.get("scan"))),
         )
     )
@@ -166,6 +169,14 @@ def _scan_view(scan: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "known": len(known),
         "found": sum(known),
     }
+
+
+def _influences(convex: Mapping[str, Any] | None) -> list[tuple]:
+    """Each explained row with the figure of its influences."""
+    return [
+        (target, figures.influence_intervals(target) if target["influences"] else None)
+        for target in ((convex or {}).get("targets") or [])[:MOST_TARGETS]
+    ]
 
 
 def _review_view(

@@ -15,7 +15,7 @@ from natgeo.report.fields import (
     whole,
 )
 
-KINDS = ("demo", "certify", "scan", "attribution")
+KINDS = ("demo", "certify", "scan", "attribution", "convex")
 
 _FRACTION = number(0, 1)
 _RADIUS = number(0)
@@ -133,6 +133,37 @@ _SCAN = record(
         "suspicious": rows(_SUSPICIOUS, most=10_000),
     },
 )
+_INFLUENCE = record(
+    {"row": whole(), "influence": number(), "half_width": number(0)},
+    {"label": text(), "low": number(), "high": number(), "left_out": number()},
+)
+_EXPLAINED = record(
+    {"row": whole(), "influences": rows(_INFLUENCE, most=1000)},
+    {"label": text(), "predicted": text(), "loss": number()},
+)
+_CONVEX = record(
+    {
+        "label": text(empty=False),
+        "loss": choice("squared", "logistic", "multinomial"),
+        "N": whole(1),
+        "columns": whole(1),
+        "ridge": number(0),
+        "eps": _RADIUS,
+    },
+    {
+        "says": text(),
+        "chosen": text(),
+        "validation": rows(
+            record({"ridge": number(0), "loss": number(), "error": number(0)}, {}),
+            most=1000,
+        ),
+        "targets": rows(_EXPLAINED, most=1000),
+        "suspects": rows(
+            record({"row": whole(), "score": number(0)}, {"label": text()}), most=10_000
+        ),
+        "notes": rows(text(), most=1000),
+    },
+)
 _SHA256 = text("[0-9a-f]{64}", "64 hexadecimal digits")
 _EXAMPLE = {"name": text(), "text": text(), "thumbnail": thumbnail}
 _QUEUED = record(
@@ -209,6 +240,7 @@ DOCUMENT = record(
         "targets": rows(_TARGET, most=1000),
         "pair": _PAIR,
         "scan": _SCAN,
+        "convex": _CONVEX,
         "review": _REVIEW,
         "provenance": mapping(maybe(text()), most=500),
     },

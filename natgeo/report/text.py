@@ -42,6 +42,8 @@ def _parts(document: dict[str, Any]) -> Iterator[Any]:
         yield from _scan(document["scan"], "review" in document)
     if "review" in document:
         yield _review(document["review"], len(document["scan"]["suspicious"]))
+    if "convex" in document:
+        yield from _convex(document["convex"])
     if "guarantee" in document:
         yield document["guarantee"]["says"]
         if document["guarantee"].get("scale"):
@@ -97,8 +99,10 @@ def _target(target: dict[str, Any]) -> Table:
     title = f"Target {target['target']}"
     if target.get("label") is not None:
         title += f": a {target['label']}, predicted {target['predicted']}"
+    eps = target.get("eps")
+    ball = "under the threat" if eps is None else f"at eps = {eps:g}"
     table = _table(
-        f"{title}. Top proponents, rank certified at eps = {target['eps']:g}",
+        f"{title}. Top proponents, rank certified {ball}",
         "training example",
         "label",
         "score",
@@ -161,6 +165,39 @@ def _scan(scan: dict[str, Any], reviewed: bool) -> Iterator[Table]:
             f"{row['score']:.4g}",
         )
     yield table
+
+
+def _convex(convex: dict[str, Any]) -> Iterator[Any]:
+    for target in convex["targets"]:
+        table = _table(
+            f"Row {target['row']}: {target['label']}, predicted {target['predicted']}. "
+            f"Influence on its loss, intervals at eps = {convex['eps']:g}",
+            "training row",
+            "label",
+            "influence",
+            "proven interval",
+            "first order*",
+            "loss without it",
+        )
+        for row in target["influences"]:
+            proven = "nothing proven"
+            if row["low"] is not None:
+                proven = f"{at_least(row['low'])} to {at_most(row['high'])}"
+            table.add_row(
+                str(row["row"]),
+                row["label"],
+                f"{row['influence']:.4g}",
+                proven,
+                f"± {row['half_width']:.2g}",
+                f"{row['left_out']:+.2g}",
+            )
+        table.caption = "* not a certificate: worst-case retraining leaves it"
+        yield table
+    table = _table("Largest self-influence", "training row", "label", "self-influence")
+    for row in convex["suspects"]:
+        table.add_row(str(row["row"]), row["label"], f"{row['score']:.4g}")
+    yield table
+    yield "\n".join(f"- {line}" for line in [convex["says"], *convex["notes"]] if line)
 
 
 def _review(review: dict[str, Any], top: int) -> Table:
