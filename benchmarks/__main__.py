@@ -11,6 +11,7 @@ from benchmarks import (
     pairs,
     paper,
     ridge_gap,
+    scan,
     scores,
     soundness,
 )
@@ -20,6 +21,7 @@ MODULES = (
     pairs,
     digits,
     ridge_gap,
+    scan,
     certificates,
     soundness,
     fidelity,

@@ -28,6 +28,7 @@ from benchmarks import (
     noise,
     pairs,
     ridge_gap,
+    scan,
     scores,
     soundness,
 )
@@ -149,6 +150,22 @@ def test_the_ridge_gap_orders_its_columns_and_knows_when_a_pair_was_broken(monke
     monkeypatch.setattr(ridge_gap, "_attack", lambda forms, eps: -np.ones(400))
     with pytest.raises(SystemExit, match="broke"):
         ridge_gap._row(train, targets, 1.0, 400)
+
+
+def test_a_scan_of_a_store_states_its_own_memory():
+    row = scan.large(300, 8)
+    assert 0 < row["certified"] < 1
+    assert row["peak_bytes"] >= row["start_bytes"] > 0
+    small = {"N": 9, "K": 2, "scan_share": 0.2, "evidence_share": 0.1, "queue": 3}
+    assert "costs 20 % of" in scan.table([small, row])
+    assert "3 suspects 30 %" in scan.table([small, row])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("usual_promotion")
+def test_a_scan_adds_less_than_a_third_to_its_features():
+    row = scan.overhead(4000, 28)
+    assert row["scan_share"] < 0.3
 
 
 @pytest.mark.slow

@@ -38,12 +38,10 @@ class Trained:
 
     Attributes:
         apply: `apply(params, x)` -> logits, [B, classes].
-        hidden: `hidden(params, x)` -> inputs of the last layer, [B, D].
         checkpoints: parameters, the last ones at the end.
     """
 
     apply: Callable[[Params, Any], Any]
-    hidden: Callable[[Params, Any], Any]
     checkpoints: tuple[Params, ...]
 
 
@@ -60,18 +58,14 @@ class ResNet8(nn.Module):
     width: int = 16
 
     @nn.compact
-    def __call__(self, x, hidden=False):
-        """Logits [B, classes] of images [B, H, W, C] with even H and W.
-
-        With `hidden`, the inputs of the last layer.
-        """
+    def __call__(self, x):
+        """Logits [B, classes] of images [B, H, W, C] with even H and W."""
         b, h, w, c = x.shape
         x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
         x = _convolution(x.reshape(b, h // 2, w // 2, 4 * c), self.width)
         for stage in range(2 if h <= 8 else 3):
             x = _block(nn.relu(x), self.width * 2**stage, 1 if stage == 0 else 2)
-        x = nn.relu(x).mean(axis=(1, 2))
-        return x if hidden else nn.Dense(self.classes)(x)
+        return nn.Dense(self.classes)(nn.relu(x).mean(axis=(1, 2)))
 
 
 class Perceptron(nn.Module):
@@ -80,11 +74,11 @@ class Perceptron(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, x, hidden=False):
-        """Logits [B, classes] of rows [B, D], or the inputs of the last layer."""
+    def __call__(self, x):
+        """Logits [B, classes] of rows [B, D]."""
         for _ in range(2):
             x = nn.relu(nn.Dense(64)(x))
-        return x if hidden else nn.Dense(self.classes)(x)
+        return nn.Dense(self.classes)(x)
 
 
 def train(
@@ -116,13 +110,9 @@ def train(
     def apply(params: Params, inputs: Any) -> Any:
         return module.apply(params, (inputs.astype(jnp.float32) - mean) / scale)
 
-    def hidden(params: Params, inputs: Any) -> Any:
-        standard = (inputs.astype(jnp.float32) - mean) / scale
-        return module.apply(params, standard, hidden=True)
-
     every = list(_after_epochs(module, x, y, epochs, seed, progress))
     places = np.unique(np.linspace(0, epochs - 1, _KEPT).round().astype(int))
-    return Trained(apply, hidden, tuple(every[place] for place in places))
+    return Trained(apply, tuple(every[place] for place in places))
 
 
 def trainer(classes: int, epochs: int | None = None) -> Callable:

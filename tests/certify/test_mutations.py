@@ -31,6 +31,7 @@ from natgeo.certify import (
     ridge,
     rounding,
     screen,
+    self_influence,
     spectral,
     statements,
     sweep,
@@ -54,6 +55,7 @@ from tests.certify import (
     test_ridge,
     test_rounding,
     test_screen,
+    test_self_influence,
     test_statements,
     test_sweep,
     test_threats,
@@ -875,6 +877,25 @@ GEOMETRY = [
     ("covariance", "/ total.count", "/ (total.count - 1)", verdict_census),
     ("covariance", "+ ridge *", "+ 0 * ridge *", verdict_census),
 ]
+SELF_INFLUENCE = [
+    (function, old, new, test_self_influence.check_against_exact_rationals)
+    for function, old, new in (
+        ("_ranked", "reach = upward(needed * high)", "reach = 0 * high"),
+        ("_ranked", "np.nextafter(low - reach, -np.inf)", "low + reach"),
+        ("_ranked", "upward(high + reach)", "high - reach"),
+        ("_by_norms", "np.sort(ranked.ceiling)", "np.sort(ranked.low)"),
+        ("_won", "needed * needed *", "needed**4 *"),
+        ("_won", "(total - twice) * (total + twice)", "(total - twice) ** 2"),
+        ("_won", "2 * np.maximum", "3 * np.maximum"),
+        ("_won", "ranked.low[a, None] - ranked.high[b]", "ranked.high[a, None]"),
+    )
+] + [
+    (function, old, new, test_self_influence.check_rounding)
+    for function, old, new in (
+        ("_ranked", "* _DOWN - errors", "* _DOWN"),
+        ("_ranked", "np.square(norms + errors)", "np.square(norms)"),
+    )
+]
 MUTATIONS = [
     Mutation(module, *entry)
     for module, entries in (
@@ -898,6 +919,7 @@ MUTATIONS = [
         (ensemble, ENSEMBLE),
         (data_threats, SPREADS),
         (covariance, GEOMETRY),
+        (self_influence, SELF_INFLUENCE),
     )
     for entry in entries
 ]

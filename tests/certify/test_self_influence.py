@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from itertools import permutations
 
 import numpy as np
 import pytest
 
+from natgeo.certify import self_influence as module
 from natgeo.certify.rounding import prove
 from natgeo.certify.self_influence import certify_self_influence
 from natgeo.certify.statements import self_influence_pair
@@ -14,7 +17,7 @@ from natgeo.certify.threats import Wasserstein2
 from natgeo.certify.verdict import decide
 from natgeo.errors import ArgumentError
 from natgeo.geometry import natural
-from natgeo.geometry.natural import natural_geometry
+from natgeo.geometry.natural import natural_geometry, self_influence
 from natgeo.store.writer import DiskWriter
 from tests import attacks, families, oracles
 
@@ -74,6 +77,24 @@ def check_hostile_families():
         check_counts(case, EPS, missed=10**9)
 
 
+def check_rounding():
+    """The bounds of |R phi|^2 against exact rationals, where rounding is large."""
+    rng = np.random.default_rng(0)
+    a, b = np.pi, np.e
+    # Orthogonal to the first row of R but for a hair: the product cancels.
+    train = np.outer(rng.uniform(1, 2, 40), [b, -a]) + 1e-10 * rng.normal(size=(40, 2))
+    whitener = np.array([[a, b], [0, 1e-12]])
+    geometry = replace(natural_geometry(train, 0.1), whitener=whitener)
+    proof, values = prove(geometry), self_influence(geometry)
+    ranked = module._ranked(proof, values, 0.1)
+    matrix = oracles.fractions(whitener)
+    for place, i in enumerate(ranked.order):
+        row = oracles.product(matrix, oracles.fractions(train[i]))
+        exact = oracles.dot(row, row)
+        assert Fraction(ranked.low[place]) <= exact <= Fraction(ranked.high[place])
+
+
+test_rounding = check_rounding
 test_against_exact_rationals = check_against_exact_rationals
 
 

@@ -72,9 +72,8 @@ class Flat(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, x, hidden=False):
-        x = x.reshape(x.shape[0], -1)
-        return x if hidden else nn.Dense(self.classes)(x)
+    def __call__(self, x):
+        return nn.Dense(self.classes)(x.reshape(x.shape[0], -1))
 
 
 @pytest.mark.parametrize(
