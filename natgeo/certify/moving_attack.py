@@ -57,7 +57,9 @@ def attack(
     Args:
         proof: the rounding proof of the stored features.
         statement: from `natgeo.certify.statements`.
-        threat: `Moving` or `WassersteinInfinity`.
+        threat: `Moving`. Under `WassersteinInfinity`, where the examples of a statement
+            move with the training set and no example further than any other, what is
+            found is in the ball that covers it and never `inside`.
     """
     apart = statement.u.of_examples == 0 and statement.v.of_targets == 0
     if not (apart and proof.holds):
@@ -140,6 +142,8 @@ def _joined(
         ),
         gap_after=found.gap_after,
         inside=inside
+        # What is narrower than the moves of `Moving` is not what was attacked.
+        and type(threat) is Moving
         and _within(proof, statement.u, moved.u, threat)
         and _within(proof, statement.v, moved.v, threat),
         flips=found.flips,

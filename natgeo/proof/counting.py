@@ -81,9 +81,9 @@ class _Sweep:
         self._train = _gram(rows)
         self._score = rows.rows @ self._u.rows[0]
         lost = gamma(rows.rows.shape[1]) * self._u.norms * rows.norms
-        self._room = up(
-            lost + self._u.errors * rows.reach + self._u.norms * rows.errors
-        )
+        room = up(lost + self._u.errors * rows.reach + self._u.norms * rows.errors)
+        # A score that overflowed is infinitely far from one that did not.
+        self._room = np.where(self._u.norms * rows.norms < 2.0**1000, room, np.inf)
         if limit.eps is not None:
             self._fixed = _gram(recipe.fixed(rows))
             self._share = recipe.shares(self._u)

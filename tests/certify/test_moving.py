@@ -238,6 +238,24 @@ def test_moving_everything_never_breaks_an_order_infinity_certificate(rng):
     assert tight < 0.7  # the moves do matter
 
 
+def test_an_order_infinity_claim_is_not_refuted_by_moves_it_does_not_allow():
+    """Found in the order-2 ball: some example moves too far, the pair's on its own."""
+    rng, tried = np.random.default_rng(0), 0
+    train, targets, eps = rng.normal(size=(N, 3)), rng.normal(size=(1, 3)), 0.1
+    geometry = ng.natural_geometry(ng.MemoryStore(train), 0.0)
+    order = ng.certify_rankings(geometry, targets, WassersteinInfinity(eps))
+    root = np.linalg.cholesky(oracles.covariance(train, 0.0))
+    for i, j in ((0, 6), (3, 6), (4, 7), (5, 7)):
+        found = order.refute(target=0, above=i, below=j)
+        steps = np.linalg.norm(np.linalg.solve(root, (found.rows - train).T), axis=0)
+        apart = not np.allclose(found.right, found.rows[i] - found.rows[j])
+        tried += found.flips and (steps.max() > eps or apart)
+        assert not (found.inside and (steps.max() > eps or apart))
+        verdict = order.verdict(target=0, above=i, below=j, attack=True)
+        assert verdict.status == "undecided"
+    assert tried == 4
+
+
 def test_it_certifies_less_than_without_moves_and_as_much_at_zero():
     _, weights, targets, geometry, proof = problem(2)
     for kind in KINDS:

@@ -139,6 +139,28 @@ def test_counts_that_files_cannot_hold(tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+def check_huge_targets():
+    """Targets so long that some of their scores overflow: not one false pair more."""
+    rng, less = np.random.default_rng(0), 0
+    train, target = rng.standard_normal((30, 3)), rng.standard_normal(3)
+    geometry = ng.natural_geometry(ng.MemoryStore(train), 0.0)
+    sizes = np.sort(np.abs(geometry.natural @ geometry.whitener @ target))
+    for size in sizes[-10:].tolist():
+        long = target / size * np.finfo(np.float64).max
+        targets = {0: long, 1: np.ldexp(long, -600)}
+        recipe = Recipe(Data(geometry.train, targets), geometry.whitener, 0.0)
+        for eps in (0.5, 0.9, 0.99):
+            square = oracles.kappa_square(eps)
+            found = [counting.proven_pairs(recipe, t, square, eps) for t in (0, 1)]
+            assert found[0] <= found[1]
+            less += found[0] < found[1]
+    assert less > 0
+
+
+def test_scores_that_overflow_prove_nothing():
+    check_huge_targets()
+
+
 def test_without_a_proof_nothing_is_counted():
     case, recipe = next(recipes())
     assert counting.proven_pairs(recipe, 0, Fraction(1), None) == 0

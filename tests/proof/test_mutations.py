@@ -238,6 +238,7 @@ COUNTING = [
         "return 0.5 * self._recipe",
         test_counting.check_counts,
     ),
+    ("_Sweep.__init__", "< 2.0**1000", "<= np.inf", test_counting.check_huge_targets),
     ("_one_by_one", "found[0] | found[1]", "found[0]", test_counting.check_counts),
     ("_tiles", "cuts[: place + 1]", "cuts[:place]", test_counting.check_counts),
 ]
