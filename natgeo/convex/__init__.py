@@ -19,6 +19,7 @@ from natgeo.convex.influence import influence as influence
 from natgeo.convex.influence import self_influence as self_influence
 from natgeo.convex.intervals import ProvenIntervals as ProvenIntervals
 from natgeo.convex.intervals import proven_interval as proven_interval
+from natgeo.convex.intervals import proven_up_to as proven_up_to
 from natgeo.convex.leave_out import held_out as held_out
 from natgeo.convex.leave_out import leave_one_out as leave_one_out
 from natgeo.convex.leave_out import refit_without as refit_without

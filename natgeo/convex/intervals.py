@@ -122,6 +122,39 @@ def proven_interval(
     )
 
 
+def proven_up_to(
+    target: Targets, train: Any, *, index: int = 0, most: float = 1.0
+) -> float:
+    """The largest radius at which none of these intervals is vacuous, within 1 %.
+
+    By bisection; the radius that is returned was tried. Widths grow towards it, so
+    intervals well below it are the useful ones.
+
+    Args:
+        target: as in `proven_interval`.
+        train: training examples i: one, several, or None for all.
+        index: which of the targets, t.
+        most: where the search ends.
+
+    Returns:
+        0 if something is vacuous at a billionth of `most` already.
+    """
+    low, high = 1e-9 * checks.nonnegative("most", most), most
+
+    def proven(radius: float) -> bool:
+        found = proven_interval(target, train, radius, index=index)
+        return not found.vacuous.any()
+
+    if proven(high):
+        return high
+    if not proven(low):
+        return 0.0
+    while high > 1.01 * low:
+        middle = float(np.sqrt(low * high))
+        low, high = (middle, high) if proven(middle) else (low, middle)
+    return low
+
+
 def guarantee(model: ConvexModel, radius: float, vacuous: int, output: str) -> str:
     """The claim of proven intervals at a radius, in plain words."""
     moves = "inputs and labels" if model.classes is None else "inputs"

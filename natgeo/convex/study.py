@@ -10,12 +10,17 @@ import numpy as np
 from natgeo import checks
 from natgeo.convex.fit import fit
 from natgeo.convex.influence import influence, self_influence
-from natgeo.convex.intervals import ProvenIntervals, proven_interval
+from natgeo.convex.intervals import (
+    ProvenIntervals,
+    proven_interval,
+    proven_up_to,
+)
 from natgeo.convex.leave_out import leave_one_out
 from natgeo.convex.model import ConvexModel
 from natgeo.convex.outputs import Targets
 from natgeo.convex.table import Labelled
 from natgeo.convex.validation import Validation, cross_validate
+from natgeo.display import at_least
 from natgeo.errors import ArgumentError, DataError
 
 
@@ -54,6 +59,7 @@ class Explained:
         train: row numbers in the table, [B].
         intervals: influences on the loss, with proven and first-order ends.
         left_out: change of the loss when each row is left out, [B].
+        proven_up_to: the radius up to which all of the intervals are finite.
     """
 
     row: int
@@ -63,6 +69,7 @@ class Explained:
     train: np.ndarray
     intervals: ProvenIntervals
     left_out: np.ndarray
+    proven_up_to: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +149,7 @@ def study(data: Labelled, targets: np.ndarray, options: Options) -> Study:
         explained,
         suspects,
         own[suspects],
-        data.notes,
+        (*data.notes, *filter(None, map(_vacuous, explained))),
     )
 
 
@@ -169,9 +176,24 @@ def _explain(
                 kept[top],
                 proven_interval(aim, top, options.eps, index=t),
                 leave_one_out(model, aim.take(t), rows=top)[0],
+                proven_up_to(aim, top, index=t, most=options.eps),
             )
         )
     return tuple(found)
+
+
+def _vacuous(one: Explained) -> str | None:
+    """Where proven intervals begin, if not all are finite at the radius asked for."""
+    count = int(one.intervals.vacuous.sum())
+    if not count:
+        return None
+    begin = f"Row {one.row}: {count} of {len(one.train)} intervals are not proven at "
+    if one.proven_up_to == 0:
+        return f"{begin}this radius, nor at any that was tried. Use a larger ridge."
+    return (
+        f"{begin}this radius. All are finite up to {at_least(one.proven_up_to)}: pass "
+        f"a smaller --eps, or a larger --ridge."
+    )
 
 
 def _words(label: Any) -> str:

@@ -108,6 +108,15 @@ def test_the_attack_stays_inside_for_the_other_losses(loss, ridge):
     assert convex.proven_interval(target, 3, 0.3).vacuous.all()
 
 
+def test_proven_up_to_is_where_intervals_become_vacuous(cancer):
+    target, train = convex.training_targets(cancer, [12]), [3, 40]
+    most = convex.proven_up_to(target, train)
+    assert 0 < most < 0.3
+    assert not convex.proven_interval(target, train, most).vacuous.any()
+    assert convex.proven_interval(target, train, 1.02 * most).vacuous.any()
+    assert convex.proven_up_to(target, train, most=most / 10) == most / 10
+
+
 def test_the_first_order_interval_is_left_and_the_proven_one_is_not(cancer):
     t, i = 12, 40
     target = convex.training_targets(cancer, [t])
