@@ -262,11 +262,11 @@ def agreement(logits: Any, labels: Any, readouts: Sequence[Any]) -> np.ndarray:
 def weighed(logits: Any, labels: Any, opinions: Iterable[Any]) -> np.ndarray:
     """The normalised log p + sum_e s_e log q_e, [N, C]; s_e = max(`skill` of q_e, 0).
 
-    A readout that explains nothing of the given labels leaves the network as it is. Why
-    not the skill relative to the network's: a network that has memorised has the most,
-    and so has a readout of what it has memorised. Of two that are equally skilled, the
-    one on the harder task is more likely to owe its skill to memory, so skill counts in
-    full only where nearly all is explained.
+    A readout that explains nothing of the given labels leaves the network as it is.
+    Skill is not taken relative to the network's: one that has memorised has the most,
+    and its representation may have memorised too. Then its readout looks skilled, which
+    the given labels cannot tell: where a network fits its training labels far better
+    than others, readouts of the inputs are the better opinions.
 
     Args:
         logits: p, of the network, [N, C].
