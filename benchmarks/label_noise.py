@@ -8,12 +8,26 @@ predictions if it is installed. Each is judged in one of three situations: `one`
 last checkpoint; `several`, the checkpoints of one run; `held out`, networks that were
 not trained on the example (cross-fitting).
 
-Protocol: no detector sees which labels are wrong. The defaults were chosen on digits
-and a made-up mixture of Gaussians with seeds 0 to 2, and revised once: the first choice
-(EL2N and margins in place of the loss) won there and lost to plain loss on uniform
-flips of Fashion-MNIST (seeds 0 and 1) and CIFAR-10 (seed 0). Those three are
-development sets too; digits have other seeds here, and every other case was judged
-after the choice. Settings of the patches are those of their paper.
+Protocol: no detector sees which labels are wrong. The defaults were chosen on
+development sets, in four steps.
+
+1. On digits and a made-up mixture of Gaussians, seeds 0 to 2. The choice (EL2N and
+   margins in place of the loss) won there and lost to plain loss on uniform flips of
+   Fashion-MNIST (seeds 0 and 1) and CIFAR-10 (seed 0).
+2. These three joined the development sets, and the loss became the base.
+3. How several readouts are weighted was changed after uniform flips of digits (seed 10)
+   and spam (seed 10) had been seen.
+4. How readouts are weighted against the network was changed after the first results of
+   the whole table had been seen (sentences, where pooling one to one fell below plain
+   loss). The form (`detectors.weighed`) was chosen on the development sets of 1 and 2
+   and on two more made-up ones where the network is bad and memorises (two and four
+   classes, seeds 0 and 1), with readouts of its representation, of the inputs, and of
+   noise. Skill relative to the network's, the first idea, was rejected there: a
+   representation that has memorised makes its readout look as skilled as the network.
+
+So only seeds 11 and 12, 5, 20 and 40 %, boundary flips of digits, spam and sentences,
+and class flips of Fashion-MNIST were never seen before the choice; all results are of
+one run after it. Settings of the patches are those of their paper.
 
 Run `python -m benchmarks.label_noise`. `--only PATTERN` keeps the cases in whose name
 it is found, `--kept FOLDER` keeps trained networks there, `--keep` adds cases to the
@@ -56,16 +70,15 @@ CLEANLAB = (
 COLUMNS = {
     "loss": "one: loss",
     "self-influence": "one: self-influence, last layer",
-    "held-out loss": "one: held-out loss, last layer",
     "default, one": "one: default",
-    "and inputs, one": "one: default and inputs",
+    "+ inputs": "one: default and inputs",
+    "inputs alone": "one: default, inputs alone",
     "mean loss": "several: mean loss",
     "default, several": "several: default",
-    "and inputs, several": "several: default and inputs",
-    "loss, cross-fitted": "held out: loss",
+    "+ inputs, several": "several: default and inputs",
+    "inputs alone, several": "several: default, inputs alone",
     "cleanlab, cross-fitted": "held out: cleanlab normalized margin",
     "default, cross-fitted": "held out: default",
-    "and inputs, cross-fitted": "held out: default and inputs",
 }
 WIDTH = 256  # of the sketched gradients of all layers
 IMAGES, TEST_IMAGES, SENTENCES = 10_000, 2000, 4000
@@ -344,25 +357,23 @@ def _plain(problem: Problem, file: Path) -> np.ndarray:
 def _with_inputs(
     run: Trajectory, plain: np.ndarray, y: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """A second opinion that needs no network."""
+    """A second opinion that needs no network, beside the representation or alone."""
     readout = run.free if run.free.size else run.hidden[-1]
-    both = [left_out.leave_one_out(rows, y) for rows in (readout, plain)]
-    network = left_out.log_probabilities(detectors.average(run.logits), y)[0]
+    first, second = (left_out.leave_one_out(rows, y) for rows in (readout, plain))
     gradients = runs.last_layer(run.logits[-1], run.hidden[-1], y)
     if run.features.size:
         gradients = np.float64(run.features)
-    last = left_out.held_out(run.logits[-1], y, gradients)
-    readouts = left_out.stacked(both, y)
-    return {
-        "one: readout of plain inputs": detectors.loss(both[1], y),
-        "one: default and inputs": detectors.loss(
-            detectors.pooled(np.stack([last, readouts])), y
-        ),
-        "several: default and inputs": detectors.loss(
-            detectors.pooled(np.stack([network, readouts])), y
-        ),
-        "several: readouts alone": detectors.loss(readouts, y),
+    networks = {
+        "one": left_out.held_out(run.logits[-1], y, gradients),
+        "several": detectors.average(run.logits),
     }
+    found = {"one: readout of plain inputs": detectors.loss(second, y)}
+    for name, logits in networks.items():
+        both = detectors.weighed(logits, y, [first, second])
+        alone = detectors.weighed(logits, y, [second])
+        found[f"{name}: default and inputs"] = detectors.loss(both, y)
+        found[f"{name}: default, inputs alone"] = detectors.loss(alone, y)
+    return found
 
 
 def _of_logits(logits: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:

@@ -475,7 +475,7 @@ def test_the_table_of_detectors_has_means_intervals_and_gaps():
     found = {name: [0.9, 0.8] for name in label_noise.COLUMNS.values()}
     about = {"data": "digits", "kind": "uniform", "rate": 0.1, "wrong": 0.1}
     rows = [about | {"found": found | {"one: loss": [at, 0.5]}} for at in (0.5, 0.6)]
-    del rows[1]["found"]["held out: loss"]
+    del rows[1]["found"]["held out: default"]
     head, _, line = label_noise.table(rows).splitlines()
     assert head.count("|") == line.count("|") == 2 + len(label_noise.COLUMNS)
     assert line.startswith("| digits, uniform 10 %, 2 | 0.5500 ± 0.0500 (50 %) |")

@@ -18,8 +18,9 @@ What a wrong label does to a model, and which score sees it:
 
 The defaults are the loss of a prediction that has seen the label as little as possible:
 if p is the probability of each right class and all mistakes are equally likely, the
-order of -log p is that of the probability that the label is wrong. They pool, as a
-geometric mean, the network, held out or averaged over checkpoints, with readouts.
+order of -log p is that of the probability that the label is wrong. They multiply the
+probabilities of the network, held out or averaged over checkpoints, by those of
+readouts, each to the power of its skill (`weighed`).
 
 Logits [N, C] and log-probabilities are interchangeable here. Labels are [N], whole
 numbers from 0. The defaults are `one_checkpoint`, `several_checkpoints` and
@@ -43,7 +44,7 @@ from natgeo.labels.left_out import (
     held_out_loss,
     leave_one_out,
     log_probabilities,
-    stacked,
+    skill,
     whole_labels,
 )
 
@@ -166,13 +167,6 @@ def noise_posterior(logits: Any, labels: Any, steps: int = 5) -> np.ndarray:
     return np.asarray(scipy.special.logsumexp(other, axis=1) - own)
 
 
-def pooled(logits: Any) -> np.ndarray:
-    """Normalised geometric mean of several predictions, [E, N, C] -> [N, C]."""
-    array = _predictions(logits)
-    logp = scipy.special.log_softmax(array, axis=2).mean(axis=0)
-    return np.asarray(scipy.special.log_softmax(logp, axis=1))
-
-
 def suggest(logits: Any, labels: Any) -> Suggestion:
     """The likeliest class and its probability.
 
@@ -254,9 +248,6 @@ def out_of_sample(logits: Any, labels: Any, readouts: Sequence[Any] = ()) -> np.
 def agreement(logits: Any, labels: Any, readouts: Sequence[Any]) -> np.ndarray:
     """Log-probabilities that a network and readouts agree on, [N, C], for `suggest`.
 
-    The geometric mean of the network and of the readouts, which are `stacked` among one
-    another.
-
     Args:
         logits: of the network, best held out or averaged, [N, C].
         labels: given, [N].
@@ -264,10 +255,29 @@ def agreement(logits: Any, labels: Any, readouts: Sequence[Any]) -> np.ndarray:
     """
     logp, labels = log_probabilities(logits, labels)
     classes = logp.shape[1]
-    if not readouts:
-        return logp
-    opinions = [leave_one_out(each, labels, classes=classes) for each in readouts]
-    return pooled(np.stack([logp, stacked(opinions, labels)]))
+    opinions = (leave_one_out(each, labels, classes=classes) for each in readouts)
+    return weighed(logp, labels, opinions)
+
+
+def weighed(logits: Any, labels: Any, opinions: Iterable[Any]) -> np.ndarray:
+    """The normalised log p + sum_e s_e log q_e, [N, C]; s_e = max(`skill` of q_e, 0).
+
+    A readout that explains nothing of the given labels leaves the network as it is.
+    Skill is not taken relative to the network's: one that has memorised has the most,
+    and its representation may have memorised too. Then its readout looks skilled, which
+    the given labels cannot tell: where a network fits its training labels far better
+    than others, readouts of the inputs are the better opinions.
+
+    Args:
+        logits: p, of the network, [N, C].
+        labels: given, [N].
+        opinions: q_e, logits or log-probabilities that did not see the label, [N, C].
+    """
+    total, labels = log_probabilities(logits, labels)
+    for each in opinions:
+        said, _ = log_probabilities(each, labels)
+        total = total + max(skill(said, labels), 0.0) * said
+    return np.asarray(scipy.special.log_softmax(total, axis=1))
 
 
 def _even(classes: int, wrong: float) -> np.ndarray:

@@ -199,31 +199,22 @@ def calibrated(logits: Any, labels: Any) -> np.ndarray:
     return np.asarray(scipy.special.log_softmax(np.exp(found.x) * scores, axis=1))
 
 
-def stacked(predictions: Any, labels: Any) -> np.ndarray:
-    """One prediction [N, C] from several [E, N, C], weighted by the given labels.
+def skill(logits: Any, labels: Any) -> float:
+    """1 - log loss of the given labels / that of the class frequencies, at most 1.
 
-    log p = sum_e w_e log p_e + constant, with the w_e >= 0 that make the given labels
-    likeliest. Only for predictions that did not see the example's label: weights would
-    else go to what has memorised most.
+    The share of the uncertainty about the given labels that a prediction explains; 0 or
+    less where the frequencies do as well, and 0 if all labels are the same.
 
     Args:
-        predictions: logits or log-probabilities.
+        logits: or log-probabilities, [N, C].
         labels: given, [N].
     """
-    logp = np.stack([log_probabilities(each, labels)[0] for each in predictions])
-    labels = whole_labels(labels)
-    places = np.arange(len(labels))
-
-    def cost(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        mixed = scipy.special.log_softmax(np.tensordot(weights, logp, 1), axis=1)
-        expected = np.einsum("nc,enc->e", np.exp(mixed), logp)
-        slope = expected - logp[:, places, labels].sum(axis=1)
-        return -float(mixed[places, labels].mean()), slope / len(labels)
-
-    start = np.full(len(logp), 1 / len(logp))
-    bounds = [(0, None)] * len(logp)
-    found = scipy.optimize.minimize(cost, start, jac=True, bounds=bounds)
-    return np.asarray(scipy.special.log_softmax(np.tensordot(found.x, logp, 1), axis=1))
+    logp, labels = log_probabilities(logits, labels)
+    share = np.bincount(labels) / len(labels)
+    entropy = float(scipy.special.entr(share).sum())
+    if entropy == 0:
+        return 0.0
+    return 1 + float(logp[np.arange(len(labels)), labels].mean()) / entropy
 
 
 def folds(labels: Any, count: int = 5, seed: int = 0) -> np.ndarray:

@@ -52,7 +52,7 @@ class Evidence:
 
         [N, classes]: of models that were not trained on the example, averaged over
         checkpoints, or one step of training without the example away from the only one;
-        pooled with the readouts. None without predictions.
+        weighed with the readouts. None without predictions.
         """
         logits, labels = self.logits, self.labels
         if logits is None or labels is None:

@@ -122,20 +122,18 @@ def test_saturated_losses_stay_finite(rng):
     assert np.isfinite(left_out.held_out_loss(losses, features)).all()
 
 
-def test_stacking_leaves_out_what_knows_nothing(rng):
-    labels = rng.integers(0, 3, 400)
-    good = 1.5 * np.eye(3)[labels] + rng.standard_normal((400, 3))
-    noise = rng.standard_normal((400, 3))
-    got = left_out.stacked([good, 5 * noise], labels)
-    both = np.stack([log_softmax(good), log_softmax(5 * noise)])
-    grid = np.linspace(0, 2, 41)
-    best = min(
-        -log_softmax(a * both[0] + b * both[1])[np.arange(400), labels].mean()
-        for a in grid
-        for b in grid
-    )
-    assert -got[np.arange(400), labels].mean() <= best + 1e-6
-    np.testing.assert_allclose(np.exp(got).sum(axis=1), 1)
+def test_skill_is_the_share_of_the_log_loss_that_is_explained(rng):
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    frequencies = np.log(np.tile([1 / 2, 1 / 3, 1 / 6], (6, 1)))
+    assert left_out.skill(frequencies, labels) == pytest.approx(0, abs=1e-12)
+    assert left_out.skill(50 * np.eye(3)[labels], labels) == pytest.approx(1)
+    assert left_out.skill(-np.eye(3)[labels], labels) < 0
+    entropy = np.log(2) / 2 + np.log(3) / 3 + np.log(6) / 6
+    p = np.full((6, 3), 0.2)
+    p[np.arange(6), labels] = 0.6
+    want = 1 + np.log(0.6) / entropy
+    assert left_out.skill(np.log(p), labels) == pytest.approx(want)
+    assert left_out.skill(np.zeros((2, 2)), [1, 1]) == 0
 
 
 def test_folds_are_even_in_every_class_and_nobody_is_trained_on(rng):
