@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import natgeo as ng
+from natgeo.certify import limits, sweep
 from natgeo.certify.verdict import decide
 from natgeo.geometry import kernels
 
@@ -137,6 +138,18 @@ def test_nothing_that_moves_by_nothing_is_the_ball_without_a_ridge():
     still = rankings(MOVING["nothing"])
     ball = rankings(ng.threats.Wasserstein2(0.05))
     np.testing.assert_array_equal(still.counts(), ball.counts())
+
+
+def test_points_that_move_are_counted_at_each_kappa():
+    """Lengths depend on the kappa: a sweep over two of them is two sweeps."""
+    order, moves = rankings(MOVING["everything"]), limits.Moves(0.05, 0.02)
+    scored = order._scored(np.arange(3))
+    kappas = [0.02, 0.3]
+    found = sweep.count_certified(order.proof, scored, kappas, moves=moves)
+    for place, kappa in enumerate(kappas):
+        alone = sweep.count_certified(order.proof, scored, [kappa], moves=moves)
+        np.testing.assert_array_equal(found[:, [place]], alone)
+    assert (found[:, 1] < found[:, 0]).all()
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.2])
