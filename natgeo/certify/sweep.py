@@ -236,7 +236,7 @@ def _screened(
     for place in range(found.shape[-1]):
         possible = np.isfinite(limits.limit[:, place])
         unit = units[:, place]
-        some = possible & screenable
+        some = possible & screenable & np.isfinite(unit)
         middle = float(np.median(unit[some])) if some.any() else np.nan
         fit = np.flatnonzero(some & (np.abs(unit - middle) <= 2.0**-30 * middle))
         if len(fit):
