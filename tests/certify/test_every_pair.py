@@ -13,7 +13,7 @@ from natgeo.certify.verdict import decide
 from natgeo.geometry import kernels
 
 
-def rankings(threat, *, ridge=0.0, seed=0, n=26, k=6, weighted=True, kernel=None):
+def rankings(threat, *, ridge=0.0, seed=0, n=18, k=6, weighted=True, kernel=None):
     rng = np.random.default_rng(seed)
     scale = np.geomspace(1, 0.05, k)
     train = np.float32(rng.normal(size=(n, k)) * scale)
@@ -59,7 +59,7 @@ def check_every_pair(threat, **options):
 @pytest.mark.parametrize("ridge", [0.0, 1e-3, 0.05, 1.0])
 @pytest.mark.parametrize("eps", [0.01, 0.1])
 def test_a_ball_counts_its_single_verdicts(ridge, eps):
-    assert check_every_pair(ng.threats.Wasserstein2(eps), ridge=ridge) > 100
+    assert check_every_pair(ng.threats.Wasserstein2(eps), ridge=ridge) > 50
 
 
 def test_the_bound_under_a_ridge_is_what_is_counted():
@@ -92,8 +92,8 @@ def test_every_kernel_and_a_sample_count_the_same(ridge):
 @pytest.mark.parametrize("ridge", [0.0, 0.5])
 def test_certified_pairs_are_the_single_verdicts(ridge):
     order = rankings(ng.threats.Wasserstein2(0.1), ridge=ridge)
-    pairs = ng.certified_pairs(order, 1, range(26))
-    found = np.zeros((26, 26), bool)
+    pairs = ng.certified_pairs(order, 1, range(18))
+    found = np.zeros((18, 18), bool)
     found[pairs[:, 1], pairs[:, 2]] = True
     np.testing.assert_array_equal(found, certified_above(order, 1))
 
