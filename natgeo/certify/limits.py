@@ -117,7 +117,8 @@ class Limits:
         needed = upward(sine * rest + cosine * moves)
         with np.errstate(divide="ignore"):  # no cosine: nothing is certified
             needed = np.maximum(needed, upward(moves / cosine))
-        return np.square(upward((needed + self.eta * whole) / (1 - self.eta)))
+        found = np.square(upward((needed + self.eta * whole) / (1 - self.eta)))
+        return np.maximum(found, distance * _SHORTEST**2)
 
 
 def asked(
@@ -149,8 +150,9 @@ def asked(
             needed = np.where(sine < 1, 1.0, np.inf)
         sizes = targets.true_norms
         squared = upward(sizes[:, None] * needed) ** 2
-        # A gap is at most this; where its square could overflow nothing is certified.
-        reach = 2 * sizes * np.max(proof.weighted.true_norms)
+        # A gap is at most this, and a distance; where the square of one of them could
+        # overflow nothing is certified.
+        reach = 2 * np.maximum(sizes, 1) * np.max(proof.weighted.true_norms)
         squared[~(reach < 2.0**500)] = np.inf
         limit = np.maximum(squared, SMALLEST) * (1 + 2.0**-39)
         own, curves = np.ones(len(sizes)), np.full((3, len(kappas)), np.inf)

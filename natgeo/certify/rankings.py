@@ -11,6 +11,7 @@ import numpy as np
 
 from natgeo import checks
 from natgeo.certify import attacks, moving_attack, ranges, sample, sweep, workload
+from natgeo.certify.bounds import upward
 from natgeo.certify.limits import Moves
 from natgeo.certify.pairs import count_pairs
 from natgeo.certify.rounding import Proof, prove
@@ -274,7 +275,7 @@ class Rankings:
             self.threat,
         )
         if isinstance(threat, Moving):
-            reach = np.abs(self.geometry.weights) * threat.examples
+            reach = upward(np.abs(self.geometry.weights) * threat.examples)
             forms = ranges.displaced(
                 self.proof,
                 forms,

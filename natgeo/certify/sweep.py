@@ -236,7 +236,7 @@ def _screened(
     for place in range(found.shape[-1]):
         possible = np.isfinite(limits.limit[:, place])
         unit = units[:, place]
-        some = possible & screenable
+        some = possible & screenable & np.isfinite(unit)
         middle = float(np.median(unit[some])) if some.any() else np.nan
         fit = np.flatnonzero(some & (np.abs(unit - middle) <= 2.0**-30 * middle))
         if len(fit):
@@ -255,12 +255,13 @@ def _compared(tile: Tile, scored: Scored, limits: Limits) -> np.ndarray:
     """Certified pairs of a tile, [M, G], in float64, by ratios that all levels share.
 
     In NumPy this is faster than a screen for each level, where lengths do not depend on
-    the level; with points that move there is one level, and no screen.
+    the level. With points that move they do, and there is no screen.
     """
     found = np.zeros(limits.limit.shape, np.int64)
     for target, (low, high) in enumerate(zip(scored.low, scored.high, strict=True)):
-        ratio = _ratio(tile, low, high, limits, (target, 0))
         for place, limit in enumerate(limits.limit[target]):
+            if place == 0 or tile.pairs.moves is not None:
+                ratio = _ratio(tile, low, high, limits, (target, place))
             found[target, place] = np.count_nonzero(ratio > limit)
     return found
 

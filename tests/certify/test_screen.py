@@ -350,3 +350,16 @@ def test_the_public_sweep_takes_a_kernel():
     fast = certify_rankings(geometry, case.targets, threat, kernel=kernels.xla)
     np.testing.assert_array_equal(plain.fraction, fast.fraction)
     np.testing.assert_array_equal(plain.curve(RADII), fast.curve(RADII))
+
+
+@pytest.mark.parametrize("small", [1e-300, 1e-251, 1e-160])
+def test_a_target_of_next_to_no_length_does_not_disturb_the_others(small):
+    """Its unit overflows, and so does the median of both."""
+    rng = np.random.default_rng(6)
+    train, target = rng.normal(size=(40, 3)), 1e60 * rng.normal(size=(1, 3))
+    proof = prove(natural_geometry(MemoryStore(train), 1e-3))
+    tiny = target * (1e-60 * small)
+    alone = counts(proof, target)
+    found = counts(proof, np.concatenate([tiny, target]))
+    np.testing.assert_array_equal(found[1:], alone)
+    assert (alone > 0).all()
