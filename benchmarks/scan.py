@@ -76,9 +76,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     small, big = rows
     return (
         f"Scanning {small['N']:,} images costs {100 * small['scan_share']:.0f} % of "
-        f"the CPU time of their features (K = {small['K']}), with the certified order "
-        f"and the evidence for {small['queue']} suspects "
-        f"{100 * (small['scan_share'] + small['evidence_share']):.0f} %. A store of "
+        f"the CPU time of their features (K = {small['K']}, `readouts=()`), with the "
+        f"certified order and the evidence for {small['queue']} suspects "
+        f"{100 * (small['scan_share'] + small['evidence_share']):.0f} %; patches, the "
+        f"second opinion on images, {100 * small['inputs_share']:.0f} % more. A store of "
         f"{big['N']:,} examples (K = {big['K']}, {size(big['store_bytes'])}) is "
         f"scanned in {big['scan_cpu_s']:.0f} CPU seconds and its order certified in "
         f"{big['certify_cpu_s']:.0f} more; the process holds "
@@ -100,13 +101,14 @@ def overhead(count: int, side: int) -> dict[str, Any]:
     def features(x: np.ndarray, y: np.ndarray) -> Any:
         return ng.featurize(task, params, (x, y), projector, batch_size=FEATURE_BATCH)
 
-    def scan(x: np.ndarray, y: np.ndarray) -> ng.LabelScan:
+    def scan(x: np.ndarray, y: np.ndarray, readouts: Any = ()) -> ng.LabelScan:
         return ng.scan_labels(
             model.apply,
             params,
             (x, y),
             projector=projector,
             batch_size=FEATURE_BATCH,
+            readouts=readouts,
         )
 
     few = slice(0, 2 * FEATURE_BATCH)
@@ -114,6 +116,7 @@ def overhead(count: int, side: int) -> dict[str, Any]:
         scan(x[few], y[few]).suspects(4, eps=EPS)
         _, alone = _timed(lambda: features(x, y))
         found, whole = _timed(lambda: scan(x, y))
+        _, default = _timed(lambda: scan(x, y, None))
         _, evidence = _timed(lambda: found.suspects(min(QUEUE, count), eps=EPS))
     n, k = found.geometry.train.shape
     return {
@@ -122,6 +125,7 @@ def overhead(count: int, side: int) -> dict[str, Any]:
         "K": k,
         "features_cpu_s": alone,
         "scan_share": (whole - alone) / alone,
+        "inputs_share": (default - whole) / alone,
         "evidence_share": evidence / alone,
         "queue": min(QUEUE, count),
         "certified": found.certify(EPS).fraction,

@@ -157,6 +157,7 @@ def test_a_scan_of_a_store_states_its_own_memory():
     assert 0 < row["certified"] < 1
     assert row["peak_bytes"] >= row["start_bytes"] > 0
     small = {"N": 9, "K": 2, "scan_share": 0.2, "evidence_share": 0.1, "queue": 3}
+    small["inputs_share"] = 0.5
     assert "costs 20 % of" in scan.table([small, row])
     assert "3 suspects 30 %" in scan.table([small, row])
 

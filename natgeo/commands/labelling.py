@@ -15,7 +15,6 @@ from natgeo.labels.decisions import fingerprint, read_decisions
 from natgeo.labels.scan import LabelScan, scan_labels
 from natgeo.report import review, sections
 
-_PATCHED, _MOST_PATCHED = 16, 40_000  # pixels of a side; images, 12.5 KiB each
 _HELD_OUT = 5  # one in so many, where no test set is named
 
 
@@ -77,7 +76,6 @@ def scanned(source: Source, asked: Asked) -> dict[str, Any]:
         trained.checkpoints[-1],
         (data.x, data.y),
         checkpoints=trained.checkpoints[:-1],
-        readouts=_second_opinion(data.x),
         ridge=asked.ridge,
         batch_size=builtin.FEATURE_BATCH,
         seed=asked.seed,
@@ -140,15 +138,6 @@ def review_document(
         review=section,
         provenance=provenance,
     )
-
-
-def _second_opinion(x: np.ndarray) -> list[np.ndarray]:
-    """Patches of images that have room for them, as a readout beside the network."""
-    if x.ndim != 4 or x.shape[1] < _PATCHED or len(x) > _MOST_PATCHED:
-        return []
-    from natgeo.labels.patches import patch_features
-
-    return [patch_features(x / np.float32(255))]
 
 
 def _queued(size: int) -> int:

@@ -207,7 +207,7 @@ def scan_labels(
     every_influence: bool = False,
     fit: Callable[[np.ndarray, np.ndarray], Any] | str | None = None,
     folds: int = 5,
-    readouts: Sequence[Any] = (),
+    readouts: Sequence[Any] | None = None,
     projector: Any = None,
     store: Any = None,
     batch_size: int | None = None,
@@ -255,7 +255,8 @@ def scan_labels(
         readouts: representations of the examples without their labels in them, which
             are asked for a second opinion (`left_out.leave_one_out`): arrays [N, D], or
             with a model functions `(params, x)` -> [B, D], such as the inputs of its
-            last layer.
+            last layer. Default with a model: the inputs themselves
+            (`inputs.input_readout`); () for none.
         projector: with a model: default a CountSketch to at most 512 dimensions.
         store: with a model: a new folder for the features; default: memory.
         batch_size: with a model: examples of a step, as in `featurize`.

@@ -18,6 +18,7 @@ from natgeo.geometry.blocks import BLOCK_ROWS, regular_blocks
 from natgeo.geometry.natural import NaturalGeometry, natural_geometry, self_influence
 from natgeo.labels import detectors, left_out
 from natgeo.labels.detectors import Suggestion
+from natgeo.labels.inputs import input_readout
 
 _WIDEST = 512
 
@@ -122,7 +123,7 @@ def from_features(
     ridge: float | None,
     labels: Any,
     logits: Any,
-    readouts: Sequence[Any] = (),
+    readouts: Sequence[Any] | None = None,
 ) -> Evidence:
     """Evidence from stores of loss features, or one [N, K] array."""
     several = isinstance(source, (list, tuple)) and all(
@@ -145,11 +146,12 @@ def from_features(
     predicted = None if logits is None else _checked_logits(logits, size)
     if predicted is not None and said is None:
         raise ArgumentError("logits= needs labels=, the given labels.")
-    if len(readouts) and predicted is None:
+    opinions = tuple(readouts or ())
+    if opinions and predicted is None:
         raise ArgumentError("readouts= needs labels= and logits= beside the features.")
     if predicted is not None and losses is None:
         losses = np.stack([detectors.loss(one, said) for one in predicted])
-    return Evidence(geometries, losses, predicted, said, readouts=tuple(readouts))
+    return Evidence(geometries, losses, predicted, said, readouts=opinions)
 
 
 def from_model(
@@ -163,7 +165,7 @@ def from_model(
     every_influence: bool,
     fit: Callable | str | None,
     folds: int,
-    readouts: Sequence[Any],
+    readouts: Sequence[Any] | None,
     projector: Any,
     store: Any,
     batch_size: int | None,
@@ -207,6 +209,15 @@ def from_model(
     else:
         logits = _cross_fitted(fit, predict, x, y, folds, seed)[None]
 
+    second: dict[str, str] = {}
+    if readouts is not None:
+        opinions = tuple(_represented(one, every[-1], x) for one in readouts)
+    else:
+        # A ridge readout of x is what "closed form" predicts with already.
+        plain = None if fit == "closed form" else input_readout(x)
+        opinions = () if plain is None else (plain[1],)
+        second = {} if plain is None else {"second opinion": plain[0]}
+
     def features_as(indices: np.ndarray, labels: np.ndarray) -> Any:
         example = x[indices], np.asarray(labels, np.int32)
         # The step that is compiled already.
@@ -219,8 +230,9 @@ def from_model(
         logits,
         y,
         held_out,
-        tuple(_represented(one, every[-1], x) for one in readouts),
+        opinions,
         {
+            **second,
             "task": task.name + ("" if layers is None else f", layers {layers}"),
             "projector": str(chosen),
             "ridge": f"{geometries[-1].ridge:.4g}",

@@ -89,7 +89,9 @@ def log_softmax(logits):
 def test_a_scan_of_a_model_by_the_printed_formulas(learned):
     x, y, truth = learned
     params, early = fit(x, y), {"w": 0.3 * fit(x, y)["w"]}
-    scan = ng.scan_labels(linear, params, (x, y), checkpoints=[early], ridge=0.01)
+    scan = ng.scan_labels(
+        linear, params, (x, y), checkpoints=[early], ridge=0.01, readouts=()
+    )
     rows = np.arange(120)
     logp = np.stack([log_softmax(x @ p["w"]) for p in (early, params)])
     np.testing.assert_allclose(

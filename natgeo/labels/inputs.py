@@ -1,0 +1,52 @@
+"""The inputs themselves as a second opinion: features that no label has touched.
+
+A network that has memorised a wrong label repeats it, and its representation may have
+been bent to it. A readout of the inputs with every example left out has seen neither
+(`detectors.agreement`); it counts as much as it explains.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from natgeo.labels.patches import patch_features
+
+# Images from this side on have room for patches; 12.5 KiB of them for each image.
+PATCHED_SIDE, MOST_PATCHED = 16, 40_000
+WIDEST = 2048  # columns: N D^2 work for the readout
+
+
+def input_readout(x: np.ndarray) -> tuple[str, np.ndarray] | None:
+    """A name and features [N, D] of inputs, or None if they have no plain ones.
+
+    Images [N, H, W, C] become random patches, or their pixels if they are small; rows
+    of numbers are columns as they are; rows of whole numbers below 2,048 are taken for
+    tokens, whose counts are scaled to length one (0 is padding and does not count).
+
+    Args:
+        x: inputs of a model, [N, ...].
+    """
+    if x.ndim < 2 or x.dtype.kind not in "fiu" or len(x) < 2:
+        return None
+    size = int(np.prod(x.shape[1:]))
+    if x.ndim == 4 and min(x.shape[1:3]) >= PATCHED_SIDE:
+        if len(x) > MOST_PATCHED:
+            return None
+        largest = np.float32(np.abs(x).max())
+        return "patches", patch_features(np.float32(x) / max(largest, np.float32(1e-6)))
+    if x.ndim == 2 and x.dtype.kind in "iu":
+        return _counts(x)
+    if size > WIDEST:
+        return None
+    rows = np.asarray(x, np.float32).reshape(len(x), size)
+    return "columns" if x.ndim == 2 else "pixels", rows
+
+
+def _counts(tokens: np.ndarray) -> tuple[str, np.ndarray] | None:
+    if tokens.min() < 0 or tokens.max() >= WIDEST:
+        return None
+    counts = np.zeros((len(tokens), int(tokens.max()) + 1), np.float32)
+    np.add.at(counts, (np.arange(len(tokens))[:, None], tokens), 1)
+    counts[:, 0] = 0
+    lengths = np.linalg.norm(counts, axis=1, keepdims=True)
+    return "words", counts / np.maximum(lengths, 1)
