@@ -61,9 +61,10 @@ def test_structured_gradients_lower_everywhere(name):
 
 @pytest.mark.parametrize("ridge", [False, True])
 def test_the_screen_of_the_sweep_lowers_everywhere(ridge):
-    second = (jnp.zeros((64, 256)),) * ridge
-    small = jnp.zeros((64, 8)), jnp.zeros((8, 256)), jnp.zeros(8), jnp.zeros(8)
-    made = lowered(kernels._count, *small, jnp.zeros((64, 256)), *second)
+    pairs, each, one = jnp.zeros((64, 256)), jnp.zeros(8), jnp.float32(1)
+    curve = (pairs, each, one, each, one) if ridge else ()
+    scores = jnp.zeros((64, 8)), jnp.zeros((8, 256))
+    made = lowered(kernels._count, *scores, each, pairs, *curve)
     assert made.out_avals[0].shape == (8, 256)
 
 
