@@ -2,12 +2,16 @@
 
 from benchmarks import (
     certificates,
+    coverage,
     digits,
     fidelity,
     images,
+    label_noise,
     lds,
     pairs,
+    paper,
     ridge_gap,
+    scan,
     scores,
     soundness,
 )
@@ -17,10 +21,14 @@ MODULES = (
     pairs,
     digits,
     ridge_gap,
+    scan,
     certificates,
     soundness,
     fidelity,
     images,
+    coverage,
+    label_noise,
+    paper,
     lds,
 )
 for module in MODULES:

@@ -33,6 +33,7 @@ from natgeo import demo
 from natgeo.display import percent, short
 from natgeo.errors import UnfitEnvironmentError
 from natgeo.report import figures, sections
+from natgeo.types import Store
 
 RESULTS = Path(__file__).parent / "results"
 RADII = (0.001, 0.01, 0.03, 0.1)
@@ -44,7 +45,7 @@ SETTINGS = {"Fashion-MNIST": (16, 6), "CIFAR-10": (32, 12), "made up": (4, 20)}
 
 def main() -> None:
     keep, rows = "--keep" in sys.argv, []
-    for data in _sets(needed=keep):
+    for data in data_sets(needed=keep):
         rows += _rows(data, 32 if is_quick() else DIM)
     if keep:
         RESULTS.mkdir(exist_ok=True)
@@ -77,13 +78,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _sets(*, needed: bool) -> Iterator[Images]:
+def data_sets(*, needed: bool) -> Iterator[Images]:
     """The data sets that are there; a missing one is named, and refused if needed."""
     if is_quick():
         yield datasets.synthetic(200, 40)
         return
-    fashion = Path(_option("--fashion", datasets.FASHION))
-    cifar = Path(_option("--cifar", datasets.CIFAR))
+    fashion = Path(option("--fashion", datasets.FASHION))
+    cifar = Path(option("--cifar", datasets.CIFAR))
     for load in (
         lambda: datasets.fashion_mnist(fashion).head(TRAIN, TEST),
         lambda: datasets.cifar10(cifar, train=TRAIN, test=TEST),
@@ -96,7 +97,7 @@ def _sets(*, needed: bool) -> Iterator[Images]:
             print(f"left out: {missing}", file=sys.stderr)
 
 
-def _option(name: str, default: Any) -> Any:
+def option(name: str, default: Any) -> Any:
     return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
 
 
@@ -104,21 +105,33 @@ def _rows(data: Images, dim: int) -> list[dict[str, Any]]:
     """One row for ridge 0 and one for the default ridge."""
     width, epochs = SETTINGS[data.name]
     apply, params = train_model(data, width=width, epochs=epochs, seed=0)
+    about = {"epochs": epochs, **about_model(data, apply, params)}
+    train, targets = margin_features(data, apply, params, dim)
+    return [_row(about, train, targets, ridge) for ridge in (0.0, None)]
+
+
+def about_model(data: Images, apply: Callable, params: Any) -> dict[str, Any]:
+    """Which data and which model a row is about."""
     predicted = predict(apply, params, data.x_test)
+    return {
+        "data": data.name,
+        "note": data.note,
+        "P": sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params)),
+        "accuracy": float((predicted == data.y_test).mean()),
+    }
+
+
+def margin_features(
+    data: Images, apply: Callable, params: Any, dim: int
+) -> tuple[Store, Store]:
+    """Features of the training set and of the first `TARGETS` held-out images."""
     margin = ng.tasks.classification(apply)
     projector = ng.projectors.CountSketch(dim=dim, seed=0)
     train = ng.featurize(margin, params, (data.x, data.y), projector)
     # What is explained is the model's own answer, right or wrong.
-    explained = (data.x_test[:TARGETS], predicted[:TARGETS])
-    targets = ng.featurize(margin, params, explained, projector)
-    about = {
-        "data": data.name,
-        "note": data.note,
-        "P": sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params)),
-        "epochs": epochs,
-        "accuracy": float((predicted == data.y_test).mean()),
-    }
-    return [_row(about, train, targets, ridge) for ridge in (0.0, None)]
+    shown = data.x_test[:TARGETS]
+    explained = (shown, predict(apply, params, shown))
+    return train, ng.featurize(margin, params, explained, projector)
 
 
 def _row(about: dict, train: Any, targets: Any, ridge: float | None) -> dict[str, Any]:
@@ -192,14 +205,18 @@ def train_model(
     params = model.init(jax.random.key(seed), jnp.zeros((1, *data.x.shape[1:])))
     steps = len(data.y) // BATCH * epochs
     optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, steps))
-    rng, whole = np.random.default_rng(seed), len(data.y) // BATCH * BATCH
-    batches = [
+    rows = shuffled(len(data.y), BATCH, epochs, seed)
+    return model.apply, demo.fit(model.apply, params, data.x, data.y, rows, optimizer)
+
+
+def shuffled(count: int, batch: int, epochs: int, seed: int) -> list[np.ndarray]:
+    """Indices of each batch, a new order every epoch; what is left over waits."""
+    rng, whole = np.random.default_rng(seed), count // batch * batch
+    return [
         rows
         for _ in range(epochs)
-        for rows in rng.permutation(len(data.y))[:whole].reshape(-1, BATCH)
+        for rows in rng.permutation(count)[:whole].reshape(-1, batch)
     ]
-    fitted = demo.fit(model.apply, params, data.x, data.y, batches, optimizer)
-    return model.apply, fitted
 
 
 def predict(apply: Callable, params: Any, x: np.ndarray) -> np.ndarray:

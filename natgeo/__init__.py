@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from natgeo import convex as convex
     from natgeo import evaluate as evaluate
     from natgeo.attribution import Attribution as Attribution
     from natgeo.attribution import EnsembleAttribution as EnsembleAttribution
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from natgeo.store.memory import MemoryStore as MemoryStore
 
 _MODULES = {
+    "convex": "natgeo.convex",
     "distances": "natgeo.certify.distances",
     "evaluate": "natgeo.evaluate",
     "projectors": "natgeo.features.projectors",

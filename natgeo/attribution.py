@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, overload
 
@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from natgeo import checks
-from natgeo.certify.ensemble import EnsembleRankings, certify_ensemble
+from natgeo.certify.ensemble import EnsembleRankings
 from natgeo.certify.rankings import Rankings, certify_rankings
 from natgeo.certify.threats import Wasserstein2
 from natgeo.display import percent
@@ -29,6 +29,7 @@ from natgeo.geometry.ensemble import Ensemble, ensemble
 from natgeo.geometry.natural import NaturalGeometry, natural_geometry
 from natgeo.geometry.scores import scores
 from natgeo.report import sections
+from natgeo.report.ensemble import document as ensemble_document
 from natgeo.report.page import write_report
 from natgeo.types import Params, Projector, Store
 
@@ -123,6 +124,32 @@ class Certification:
 
 
 @dataclass(frozen=True, eq=False)
+class EnsembleCertification(EnsembleRankings):
+    """Certificates of an ensemble attribution, with a report.
+
+    Attributes:
+        choices: what was chosen for the features and why.
+    """
+
+    choices: Mapping[str, str] = field(default_factory=dict)
+
+    def document(self, *, targets: int = 6) -> dict[str, Any]:
+        """The result as plain values, with details of the first `targets` targets."""
+        return ensemble_document(self, targets=targets, choices=self.choices)
+
+    def report(self, path: str | os.PathLike) -> None:
+        """Writes the result as one self-contained HTML page.
+
+        Up to four million pairs are all looked at; beyond, their certified share is
+        estimated from a sample and ranks are left out, and the page says so.
+
+        Raises:
+            StoreError: if the page cannot be written.
+        """
+        write_report(self.document(), path)
+
+
+@dataclass(frozen=True, eq=False)
 class EnsembleAttribution:
     """What several checkpoints of one model say together, by the ensemble rule.
 
@@ -147,9 +174,11 @@ class EnsembleAttribution:
         row = self.scores[checks.index("target", target, len(self.scores))]
         return np.argsort(-row, kind="stable")[: checks.count("k", k)]
 
-    def certify(self, eps: float, *, progress: bool = False) -> EnsembleRankings:
+    def certify(self, eps: float, *, progress: bool = False) -> EnsembleCertification:
         """Certificates against the order-2 ball of radius eps in every metric."""
-        return certify_ensemble(self.ensemble, Wasserstein2(eps), progress=progress)
+        return EnsembleCertification(
+            self.ensemble, Wasserstein2(eps), progress, self.members[0].choices
+        )
 
 
 @overload

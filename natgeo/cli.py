@@ -10,6 +10,7 @@ import click
 
 from natgeo import console
 from natgeo.commands.certify import attack, certify, check
+from natgeo.commands.convex import convex
 from natgeo.commands.doctor import demo, doctor
 from natgeo.commands.featurize import PROJECTORS, featurize
 from natgeo.commands.scan import report, scan
@@ -23,7 +24,7 @@ def main() -> None:
 
 
 @click.group(
-    commands=[demo, featurize, certify, check, attack, scan, report, doctor],
+    commands=[demo, featurize, certify, check, attack, scan, convex, report, doctor],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="natgeo")

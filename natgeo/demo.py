@@ -29,15 +29,16 @@ from natgeo.features.featurize import featurize
 from natgeo.geometry import kernels
 from natgeo.geometry.natural import natural_geometry
 from natgeo.geometry.scores import scores
+from natgeo.labels.decisions import fingerprint
 from natgeo.labels.scan import scan_labels
-from natgeo.report import sections
+from natgeo.report import review, sections
 from natgeo.report.document import write_document
 from natgeo.report.page import write_report
 from natgeo.report.thumbnails import png_data_uri
 
 TRAIN, CLASSES, FLIPPED_SHARE = 1500, 10, 0.1
 DIM, EPS, EPOCHS, BATCH = 256, 0.01, 20, 50
-SHOWN_TARGETS, SHOWN_SUSPECTS = 4, 24
+SHOWN_TARGETS, SHOWN_SUSPECTS, QUEUED = 4, 24, 150
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,9 +165,8 @@ def run(seed: int = 0, *, progress: bool = False) -> dict[str, Any]:
     )
     all_scores = scores(geometry, targets)
 
-    loss = tasks.classification(apply, output="loss")
     scan = scan_labels(
-        featurize(loss, params, (data.x, data.y), projector, progress=progress)
+        apply, params, (data.x, data.y), projector=projector, progress=progress
     )
 
     def features_of(x: np.ndarray, y: np.ndarray) -> Any:
@@ -235,6 +235,15 @@ def run(seed: int = 0, *, progress: bool = False) -> dict[str, Any]:
             },
         ),
         scan=scan_part,
+        review=review.review_section(
+            scan,
+            fingerprint=fingerprint(data.y),
+            classes=[str(digit) for digit in range(CLASSES)],
+            top=QUEUED,
+            eps=EPS,
+            picture=picture,
+            wrong=data.flipped,
+        ),
         provenance={
             "data": "scikit-learn digits, 1,500 for training and 297 held out",
             "noise": f"{int(data.flipped.sum())} training labels flipped, seed {seed}",
@@ -246,13 +255,28 @@ def run(seed: int = 0, *, progress: bool = False) -> dict[str, Any]:
     )
 
 
-def write(document: dict[str, Any], folder: Path) -> tuple[Path, Path]:
-    """Writes `demo.json` and `report.html` into `folder`; returns their paths."""
+def write(document: dict[str, Any], folder: Path) -> tuple[Path, Path, Path]:
+    """Writes `demo.json`, `report.html` and `scan.html` into `folder`.
+
+    The second page is the review of the suspicious labels, the first one the rest.
+
+    Returns:
+        Their paths.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     record, page = folder / "demo.json", folder / "report.html"
+    queue = folder / "scan.html"
     write_document(document, record)
-    write_report(document, page)
-    return record, page
+    rest = {name: part for name, part in document.items() if name != "review"}
+    write_report(rest, page)
+    keep = ("natgeo", "format", "scan", "review", "provenance")
+    about = {
+        "kind": "scan",
+        "title": "Which digits are labelled wrong",
+        "summary": review.summary(document["review"]),
+    }
+    write_report({**{name: document[name] for name in keep}, **about}, queue)
+    return record, page, queue
 
 
 def _shifted(x: np.ndarray) -> np.ndarray:
@@ -287,7 +311,7 @@ def _summary(
 ) -> list[dict[str, str]]:
     at = int(np.argmin(np.abs(np.log(np.array(curve["radii"]) / EPS))))
     found = {row["name"]: row for row in scan["detectors"]}
-    mine, plain = found["self-influence"], found["loss"]
+    mine, plain = scan["detectors"][0], found["loss"]
     return [
         {
             "label": "Test accuracy",
@@ -305,12 +329,12 @@ def _summary(
             "label": "Wrong labels found",
             "value": percent(mine["recall_at_20"]),
             "note": f"of {scan['known_flips']} flips in the top 20 % by "
-            f"self-influence; plain loss {percent(plain['recall_at_20'])}",
+            f"{mine['name']}; plain loss {percent(plain['recall_at_20'])}",
         },
         {
             "label": "Detection AUROC",
             "value": f"{mine['auroc']:.4f}",
-            "note": f"self-influence; plain loss {plain['auroc']:.4f}",
+            "note": f"{mine['name']}; plain loss {plain['auroc']:.4f}",
         },
         {
             "label": "Condition number of Q",

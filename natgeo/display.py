@@ -98,8 +98,8 @@ def at_least(value: float) -> str:
     """A proven lower bound, such as a certified radius: five digits, rounded down.
 
     Examples:
-        >>> at_least(0.00612399)
-        '0.0061239'
+        >>> at_least(0.00612399), at_least(-123456.7)
+        ('0.0061239', '−123,457')
     """
     return _number(value, 5, ROUND_FLOOR)
 
@@ -129,8 +129,9 @@ def _number(value: float, digits: int, rounding: str) -> str:
         whole, _, decimals = plain.partition(".")
         return f"{sign}{int(whole):,}" + (f".{decimals}" if decimals else "")
     if digits <= exponent < 7:
-        whole_number = exact.copy_abs().to_integral_value(rounding)
-        return f"{sign}{int(whole_number):,}"
+        # Rounded before the sign is taken off: down is away from zero below it.
+        whole_number = exact.to_integral_value(rounding)
+        return f"{sign}{abs(int(whole_number)):,}"
     mantissa = f"{rounded.scaleb(-exponent).normalize():f}"
     power = str(exponent).translate(_SUPERSCRIPTS)
     return f"{sign}{mantissa}{_SPACE}×{_SPACE}10{power}"

@@ -20,8 +20,12 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-# Needs the extra `peers`; what it writes is kept beside it.
-collect_ignore = ["data/make_dattri.py", "data/make_lds.py"]
+# They need packages of peers; what they write is kept beside them.
+collect_ignore = [
+    "data/make_dattri.py",
+    "data/make_influence.py",
+    "data/make_lds.py",
+]
 
 
 @pytest.fixture

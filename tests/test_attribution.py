@@ -8,7 +8,9 @@ import pytest
 
 import natgeo as ng
 from natgeo.certify import guarantee
+from natgeo.display import percent
 from natgeo.errors import ArgumentError, DataError
+from natgeo.report import ensemble as page_of_ensembles
 
 
 def apply(params, x):
@@ -135,6 +137,49 @@ def test_checkpoints_make_an_ensemble(problem, rng):
     order = result.certify(eps=0.01)
     assert 0 < order.radius(target=1, above=best[0], below=best[-1]) < 1
     assert len(result.members) == 2
+
+
+def test_an_ensemble_has_a_page_that_counts_its_assumptions(problem, rng, tmp_path):
+    params, train, targets = problem
+    other = {"w": params["w"] + jnp.asarray(rng.standard_normal((4, 3)), jnp.float32)}
+    result = ng.attribute(
+        apply, params, checkpoints=[other], train=train, targets=targets, ridge=0.1
+    )
+    order = result.certify(eps=0.01)
+    assert isinstance(order, ng.EnsembleRankings)
+    found = order.document(targets=2)
+    order.report(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "One radius in 2 metrics is 2 assumptions" in page
+    assert "this is assumed 2 times" in page
+    assert "<script" not in page
+    for place, geometry in enumerate(result.ensemble.geometries):
+        assert geometry.train.digest() in found["provenance"][f"checkpoint {place}"]
+    assert found["summary"][0]["value"] == percent(order.fraction.mean())
+    assert "in each of 2 metrics" in found["summary"][0]["note"]
+    assert [target["target"] for target in found["targets"]] == [0, 1]
+    for target in found["targets"]:
+        ranks = order.ranks(target["target"])
+        best = result.top(target["target"], 10)
+        for row, i in zip(target["proponents"], best, strict=True):
+            assert row["index"] == i
+            assert [row["lowest"], row["highest"]] == ranks[i].tolist()
+        assert target["eps"] is None
+        assert target["top_k"]["inside"] == (ranks[:, 1] <= 10).sum()
+
+
+def test_a_large_ensemble_is_estimated_and_its_page_says_so(
+    problem, rng, tmp_path, monkeypatch
+):
+    params, train, targets = problem
+    result = ng.attribute(
+        apply, params, checkpoints=[params], train=train, targets=targets, ridge=0.1
+    )
+    monkeypatch.setattr(page_of_ensembles, "MOST_PAIRS", 100)
+    found = result.certify(eps=0.01).document()
+    assert "estimated from 20,000 of 3,160 pairs, seed 0" in found["summary"][0]["note"]
+    assert "Clopper and Pearson" in found["guarantee"]["says"]
+    assert found["targets"] == []
 
 
 def test_no_further_checkpoints_are_an_ensemble_of_one(problem):

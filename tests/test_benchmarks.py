@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,17 +14,21 @@ import pytest
 from benchmarks import (
     certificates,
     contenders,
+    coverage,
     digits,
     feature_tables,
     features,
     fidelity,
     harness,
     images,
+    label_noise,
     lds,
     lds_peers,
     models,
+    noise,
     pairs,
     ridge_gap,
+    scan,
     scores,
     soundness,
 )
@@ -145,6 +150,22 @@ def test_the_ridge_gap_orders_its_columns_and_knows_when_a_pair_was_broken(monke
     monkeypatch.setattr(ridge_gap, "_attack", lambda forms, eps: -np.ones(400))
     with pytest.raises(SystemExit, match="broke"):
         ridge_gap._row(train, targets, 1.0, 400)
+
+
+def test_a_scan_of_a_store_states_its_own_memory():
+    row = scan.large(300, 8)
+    assert 0 < row["certified"] < 1
+    assert row["peak_bytes"] >= row["start_bytes"] > 0
+    small = {"N": 9, "K": 2, "scan_share": 0.2, "evidence_share": 0.1, "queue": 3}
+    assert "costs 20 % of" in scan.table([small, row])
+    assert "3 suspects 30 %" in scan.table([small, row])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("usual_promotion")
+def test_a_scan_adds_less_than_a_third_to_its_features():
+    row = scan.overhead(4000, 28)
+    assert row["scan_share"] < 0.3
 
 
 @pytest.mark.slow
@@ -385,6 +406,83 @@ def test_a_missing_set_is_named_and_left_out_or_refused(monkeypatch, tmp_path, c
     monkeypatch.setattr(sys, "argv", [*argv, "--keep"])
     with pytest.raises(SystemExit, match="dataset-fashion-mnist"):
         images.main()
+
+
+def test_random_retraining_stays_inside_and_the_attack_does_not(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    coverage.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["loss"] for row in rows] == ["squared"] * 2 + ["logistic"] * 2
+    for row in rows:
+        assert row["random"] == 1
+        assert row["attacked"] < 1
+        assert row["excess_max"] > 1
+    assert rows[0]["width_median"] < 1.2
+    assert rows[3]["excess_median"] > 2
+    words = coverage.table(rows).splitlines()
+    assert words[2].startswith("| breast_cancer, squared, 0.01 | 0.1 | 100")
+    assert "vacuous" in words[-1]
+    assert coverage.figure(rows + [{**row, "eps": 0.01} for row in rows])
+
+
+def test_an_attack_that_leaves_a_proven_interval_stops_the_run(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    monkeypatch.setattr(
+        coverage.convex,
+        "proven_interval",
+        lambda *_: SimpleNamespace(low=np.ones(1), high=np.ones(1)),
+    )
+    with pytest.raises(SystemExit, match="left a proven interval"):
+        coverage.main()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("usual_promotion")
+def test_every_detector_is_judged_in_its_situation(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    label_noise.main()
+    row = json.loads(capsys.readouterr().out)
+    assert row["wrong"] == 0.1
+    assert {name.partition(":")[0] for name in row["found"]} == {
+        "one",
+        "several",
+        "held out",
+    }
+    assert row["found"]["several: default"][0] > row["found"]["several: mean loss"][0]
+    assert label_noise.table([row]).count("\n") == 2
+
+
+@pytest.mark.parametrize("kind", noise.KINDS)
+def test_wrong_labels_are_of_the_kind_that_was_asked_for(kind, rng):
+    right = rng.integers(0, 4, 400)
+    x = 2 * np.eye(4)[right] + rng.standard_normal((400, 4))
+    given = noise.flip(kind, x, right, 0.1, 5)
+    wrong = given != right
+    assert wrong.sum() == 40
+    np.testing.assert_array_equal(given, noise.flip(kind, x, right, 0.1, 5))
+    said = np.zeros((4, 4))
+    np.add.at(said, (right[wrong], given[wrong]), 1)
+    if kind == "uniform":
+        assert (said > 0).sum() > 8
+    if kind == "class":
+        assert ((said > 0).sum(axis=1) <= 1).all()
+    if kind == "boundary":
+        nearest = np.argsort(x[wrong], axis=1)[:, -2:]
+        assert (nearest == given[wrong, None]).any(axis=1).mean() > 0.9
+
+
+def test_the_table_of_detectors_has_means_intervals_and_gaps():
+    found = {name: [0.9, 0.8] for name in label_noise.COLUMNS.values()}
+    about = {"data": "digits", "kind": "uniform", "rate": 0.1, "wrong": 0.1}
+    rows = [about | {"found": found | {"one: loss": [at, 0.5]}} for at in (0.5, 0.6)]
+    del rows[1]["found"]["held out: loss"]
+    head, _, line = label_noise.table(rows).splitlines()
+    assert head.count("|") == line.count("|") == 2 + len(label_noise.COLUMNS)
+    assert line.startswith("| digits, uniform 10 %, 2 | 0.5500 ± 0.0500 (50 %) |")
+    assert "| - |" in line
+    assert label_noise._half_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx(
+        4.302653 / 3**0.5
+    )
 
 
 def test_a_wrong_value_is_not_timed():

@@ -217,6 +217,91 @@ def test_certify_announces_what_takes_long(here, monkeypatch, capsys):
     assert "--sample" in err
 
 
+THREATS = {
+    "w2": ("--eps 0.02", lambda t: t.Wasserstein2(0.02)),
+    "w1": ("--eps 1e-3 --support-radius 9", lambda t: t.Wasserstein1(1e-3, 9)),
+    "euclidean2": ("--eps 1e-3", lambda t: t.Euclidean2(1e-3)),
+    "delete": ("--points 1", lambda t: t.Delete(1)),
+    "add": ("--points 2 --support-radius 1", lambda t: t.Add(2, 1)),
+    "replace": ("--points 1 --support-radius 0.5", lambda t: t.Replace(1, 0.5)),
+    "winf": ("--eps 0.005", lambda t: t.WassersteinInfinity(0.005)),
+    "moving": (
+        "--eps 0.01 --move-target 0.01 --move-examples 0.02",
+        lambda t: t.Moving(t.Wasserstein2(0.01), 0.01, 0.02),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", THREATS)
+def test_certify_knows_every_threat(here, monkeypatch, capsys, tmp_path, name):
+    """Ranks, the headline, the page and the certificate, as the library has them."""
+    import natgeo as ng
+    from natgeo.display import percent
+
+    options, made = THREATS[name]
+    page, cert = tmp_path / "page.html", tmp_path / "cert"
+    command = f"certify train --targets targets --ridge .1 --threat {name} {options}"
+    more = f" --show 2 --top 3 --out {cert}"
+    drawn = name == "delete"  # a page takes its time, and knows two kinds of radius
+    more += f" --report {page}" if drawn else ""
+    code, out, _ = run(monkeypatch, capsys, *(command + more + " --json").split())
+    assert code == 0
+    found = json.loads(out)
+    threat = made(ng.threats)
+    order = ng.certify_rankings(
+        ng.natural_geometry(ng.DiskStore("train"), ridge=0.1),
+        ng.DiskStore("targets"),
+        threat,
+    )
+    assert threat.describe() in found["guarantee"]["says"]
+    label, value = (found["summary"][0][key] for key in ("label", "value"))
+    assert label.startswith("Certified pairs " + ("at" if name == "w2" else "under"))
+    assert value == percent(order.fraction.mean())
+    for target in found["targets"]:
+        ranks = order.ranks(target["target"])
+        for row in target["proponents"]:
+            assert [row["lowest"], row["highest"]] == ranks[row["index"]].tolist()
+        assert (target["eps"] is not None) == (name == "w2")
+    assert not drawn or "</html>" in page.read_text()
+    check = ["check", cert, "--features", "train", "--targets", "targets", "--json"]
+    code, out, _ = run(monkeypatch, capsys, *check)
+    claims = json.loads(out)["claims"]
+    assert (code, json.loads(out)["status"]) == (0, "valid")
+    assert any(threat.describe() in claim["says"] for claim in claims)
+    forms = {claim["form"] for claim in claims}
+    assert forms == {"exact"} | (
+        set() if name in ("winf", "moving") else {"pairs", "count"}
+    )
+    if name == "moving":
+        code, out, _ = run(monkeypatch, capsys, *(command + " --sample 300").split())
+        assert code == 0
+        assert label in out
+
+
+WRONG = {
+    "--threat w3": "w3",
+    "--threat w1 --eps 0.1": "needs --support-radius",
+    "--threat delete": "needs --points",
+    "--threat delete --points 1 --eps 0.1": "--eps 0.1 does not go with",
+    "--threat delete --points -1": "points=-1",
+    "--threat add --points 2": "needs --support-radius",
+    "--threat moving --eps 0.1 --move-target 0.1": "needs --move-examples",
+    "--threat moving --move-target nan --move-examples 1": "target=nan",
+    "--points 3": "--points 3 does not go with --threat w2",
+    "--threat winf --support-radius 2": "does not go with --threat winf",
+    "--eps -1": "eps=-1.0",
+}
+
+
+@pytest.mark.parametrize("options", WRONG)
+def test_certify_says_which_numbers_a_threat_takes(here, monkeypatch, capsys, options):
+    command = f"certify train --targets targets {options}"
+    code, out, err = run(monkeypatch, capsys, *command.split())
+    assert (code, out) == (2, "")
+    assert WRONG[options] in err
+    assert "Traceback" not in err
+
+
 def test_certify_text_explains_itself(here, monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, *"certify train --targets targets".split())
     assert code == 0
@@ -232,17 +317,17 @@ def test_certify_writes_a_certificate_that_check_accepts(
     words = f"certify train --targets targets --ridge 0 --show 2 --out {cert}"
     code, out, _ = run(monkeypatch, capsys, *words.split())
     assert code == 0
-    assert f"Wrote the certificate {cert}: 4 of 4 claims hold." in out
+    assert f"Wrote the certificate {cert}: 6 of 6 claims hold." in out
 
     check = ["check", cert, "--features", "train"]
     code, out, _ = run(monkeypatch, capsys, *check, "--targets", "targets", "--json")
     found = json.loads(out)
     assert (code, found["status"], found["notes"]) == (0, "valid", [])
     forms = [claim["form"] for claim in found["claims"]]
-    assert forms == ["exact", "exact", "refutation", "pairs"]
+    assert forms == ["exact", "exact", "refutation", "pairs", "count", "count"]
     code, out, _ = run(monkeypatch, capsys, *check)
     assert code == 0
-    assert "valid: 4 of 4 claims hold" in out
+    assert "valid: 6 of 6 claims hold" in out
     assert "pass --targets STORE" in out
 
     code, out, _ = run(monkeypatch, capsys, "check", cert, "--features", "loss")
@@ -273,7 +358,7 @@ def test_a_certificate_with_a_ridge_refutes_nothing(
     words = f"certify train --targets targets --show 1 --top 3 --out {cert}"
     code, out, _ = run(monkeypatch, capsys, *words.split())
     assert code == 0
-    assert "2 of 2 claims hold" in out
+    assert "3 of 3 claims hold" in out
 
 
 def attacked(monkeypatch, capsys, *more):

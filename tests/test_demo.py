@@ -76,6 +76,10 @@ def test_the_scan_is_shown_beside_plain_loss(document):
     assert rows["self-influence"]["recall_at_20"] > 0.95
     assert rows["loss"]["auroc"] > 0.98
     assert sum(row["flipped"] for row in scan["suspicious"]) >= 20
+    queue = document["review"]["queue"]
+    assert sum(row["wrong"] for row in queue) > 130
+    right = [row for row in queue if row["wrong"] and row["confidence"] > 0.5]
+    assert len(right) > 100
 
 
 def test_rank_intervals_contain_the_rank(document):
@@ -86,11 +90,13 @@ def test_rank_intervals_contain_the_rank(document):
 
 
 def test_it_writes_what_it_says(document, tmp_path):
-    record, page = demo.write(document, tmp_path / "out")
+    record, page, queue = demo.write(document, tmp_path / "out")
     assert json.loads(record.read_text()) == document
     html = page.read_text()
     assert "default-src 'none'" in html
     assert "<script" not in html
+    assert "script-src 'sha256-" in queue.read_text()
+    assert "Known to be wrong." in queue.read_text()
     words = text.render(document)
     assert "Detectors of 150 wrong labels" in words
     assert "certified (order 2)" in words

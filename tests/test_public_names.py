@@ -76,6 +76,7 @@ def test_importing_natgeo_imports_nothing_heavy():
         "import natgeo.geometry.natural",
         "import natgeo.certify.rankings, natgeo.certify.sensitivity",
         "from natgeo import DiskStore, certify_rankings, natural_geometry, threats",
+        "from natgeo import convex; convex.fit, convex.influence, convex.first_order",
         "import natgeo.proof.checker, natgeo.proof.certificate, natgeo.proof.issue",
         "import natgeo.cli",
     ],
@@ -158,6 +159,7 @@ ALLOWED = {
     "geometry": BASE | {"store"},
     "certify": BASE | {"store", "geometry"},
     "proof": BASE | {"store", "geometry", "certify"},
+    "convex": BASE | {"certify"},
     "evaluate": BASE | {"store", "features", "geometry", "certify"},
     "labels": BASE | {"store", "features", "geometry", "certify", "evaluate"},
 }

@@ -36,7 +36,7 @@ def test_every_python_block_runs_in_order(tmp_path, monkeypatch):
         blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
         for block in blocks:
             exec(compile(block, "README.md", "exec"), names)
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     assert names["truth"].outputs.shape == (20, 20)
     assert (tmp_path / "report.html").exists()
     order, i, j = names["order"], names["i"], names["j"]

@@ -214,7 +214,7 @@ def test_the_page_shows_everything_in_the_document():
     assert ("meta", "content", csp) in page.attributes
 
 
-@pytest.mark.parametrize("kind", ["demo", "certify", "scan", "attribution"])
+@pytest.mark.parametrize("kind", ["demo", "certify", "scan", "attribution", "convex"])
 def test_a_document_may_hold_nothing_but_a_title(kind):
     page = Page(render(minimal(kind)))
     assert_self_contained(page)
@@ -488,6 +488,27 @@ def test_curves_of_several_data_sets_are_drawn_and_named():
             assert f">{name}, {kind}<" in drawing
     same = svg_of(figures.compared_curves({"digits": curve, "CIFAR-10": curve}))
     assert drawing != same
+
+
+def test_a_share_is_marked_where_the_curves_cross_it():
+    curve = {
+        "radii": [1e-3, 1e-2, 1e-1],
+        "certified": [1.0, 0.8, 0.2],
+        "sensitivity_natural": [0.6, 0.1, 0.0],
+    }
+
+    def dots(**more):
+        drawing = svg_of(figures.compared_curves({"digits": curve}, **more))
+        return drawing.count("<use ")
+
+    none = dots()
+    assert dots(level=0.7) == none + 1  # only the certified curve reaches it
+    assert dots(level=0.5) == none + 2
+    assert dots(level=0.05) == none + 1  # only the first-order curve falls below it
+    # Half-way between 0.8 and 0.2 is half-way between the radii, on a log scale.
+    assert figures._crossing([1e-2, 1e-1], [0.8, 0.2], 0, 0.5) == pytest.approx(
+        10**-1.5
+    )
 
 
 @pytest.mark.parametrize("narrow", [False, True])

@@ -14,7 +14,7 @@ one checkpoint gets exactly the verdicts of that checkpoint.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -179,7 +179,7 @@ class EnsembleRankings:
         total = np.zeros(self.ensemble.targets[0].shape[0], np.int64)
         with Progress("certifying pairs", chunks, visible=self.progress) as bar:
             for first, second in _all_pairs(n):
-                total += self._certified(first, second).sum(axis=1)
+                total += (self._orders(first, second) != 0).sum(axis=1)
                 bar.advance()
         return total / max(self.pairs, 1)
 
@@ -204,8 +204,26 @@ class EnsembleRankings:
         hits = np.zeros(self.ensemble.targets[0].shape[0], np.int64)
         for start in range(0, len(drawn), _CHUNK):
             chunk = drawn[start : start + _CHUNK]
-            hits += self._certified(chunk[:, 0], chunk[:, 1]).sum(axis=1)
+            hits += (self._orders(chunk[:, 0], chunk[:, 1]) != 0).sum(axis=1)
         return sample.estimate(hits, len(drawn), int(seed), level)
+
+    def ranks(self, target: int) -> np.ndarray:
+        """Certified rank interval of every training example, [N, 2]; 1 is the highest.
+
+        As `Rankings.ranks`, over all pairs, in N^2 (K + 5) C steps.
+        """
+        index = checks.index("target", target, self.ensemble.targets[0].shape[0])
+        if len(self.ensemble.geometries) == 1:
+            return self._only.ranks(index)
+        n = self.ensemble.geometries[0].train.shape[0]
+        above, below = np.zeros((2, n), np.int64)
+        for first, second in _all_pairs(n):
+            order = self._orders(first, second, [index])[0]
+            for sign, winners, losers in ((1, first, second), (-1, second, first)):
+                proven = order == sign
+                below += np.bincount(winners[proven], minlength=n)
+                above += np.bincount(losers[proven], minlength=n)
+        return np.stack([1 + above, n - below], axis=1)
 
     @cached_property
     def _only(self) -> Rankings:
@@ -290,13 +308,22 @@ class EnsembleRankings:
             found.append((forms, rows))
         return found
 
-    def _certified(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Whether each pair is certified in the order of its score, [M, P]."""
+    def _orders(
+        self,
+        first: np.ndarray,
+        second: np.ndarray,
+        targets: Sequence[int] | None = None,
+    ) -> np.ndarray:
+        """1 where the first of a pair is certified above, -1 where below, else 0.
+
+        [M, P] for all targets, or one row for each of `targets`.
+        """
         least = getattr(self.threat, "least_quick", ranges.least_of(self.threat))
         distances = [_distance(proof.weighted, first, second) for proof in self.proofs]
-        count = self.ensemble.targets[0].shape[0]
-        out = np.zeros((count, len(first)), bool)
-        for t in range(count):
+        if targets is None:
+            targets = range(self.ensemble.targets[0].shape[0])
+        out = np.zeros((len(targets), len(first)), np.int8)
+        for place, t in enumerate(targets):
             scores = [forms[t] for forms, _ in self._scored]
             gap = sum(f.low[first] - f.low[second] for f in scores)
             winner = np.where(gap > 0, first, second)
@@ -314,7 +341,8 @@ class EnsembleRankings:
                 lows.append(least(proof, true.low, true.norms))
             total = np.sum(lows, axis=0)
             room = upward(2 * U * len(lows) * np.abs(lows).sum(axis=0))
-            out[t] = total > room  # NaN and -inf compare as False
+            proven = total > room  # NaN and -inf compare as False
+            out[place] = np.where(gap > 0, 1, -1) * proven
         return out
 
 

@@ -15,7 +15,7 @@ from natgeo.certify.distances import Change, Distance, typical
 from natgeo.certify.rankings import Rankings
 from natgeo.certify.rounding import Proof
 from natgeo.certify.sample import Estimate
-from natgeo.certify.threats import Wasserstein2
+from natgeo.certify.threats import Moving, Wasserstein2
 from natgeo.certify.verdict import Verdict
 from natgeo.display import at_least, at_most, given
 from natgeo.errors import ArgumentError
@@ -49,7 +49,10 @@ def certificate_in_words(proof: Proof, verdict: Verdict) -> str:
 
 def rankings_in_words(rankings: Rankings) -> str:
     """What every certified pair, rank interval and top-k set of a result means."""
-    if math.isinf(rankings.threat.kappa(rankings.proof)):
+    threat = rankings.threat
+    # What moves beside the distribution can only certify less.
+    alone = threat.threat if isinstance(threat, Moving) else threat
+    if math.isinf(alone.kappa(rankings.proof)):
         return (
             f"{_data(rankings.proof)}: nothing is certified. This theorem cannot "
             f"certify any order under {rankings.threat.describe()}; choose a smaller "

@@ -40,8 +40,11 @@ class Moving:
     proponent, the sum of |r| examples for groups, d_u = 2 target for two targets, and
     2 examples on both sides for self-influence. Residual weights stay as they are.
 
-    It depends on the statement, so it has no kappa of its own: use `Rankings.verdict`
-    or `decide`.
+    It depends on the statement, so it has no kappa of its own. Verdicts, counts, ranks,
+    top-k sets and score ranges of `Rankings` know it, at the cost of a float64 sweep
+    without a screen; ensembles do not, since one move is a different one in the metric
+    of every checkpoint. All that is certified holds at once, for one displaced world.
+    The bound under a ridge is not used.
 
     Args:
         threat: what happens to the training distribution.
@@ -69,7 +72,8 @@ class Moving:
         """
         raise ArgumentError(
             "When evaluated points move, what is certified depends on the statement, "
-            "not on its cosine alone. Ask for one verdict at a time."
+            "not on its cosine alone: use kappa_for(proof, statement), or verdicts and "
+            "counts of certify_rankings."
         )
 
     def kappa_for(self, proof: Proof, statement: Statement) -> float:
@@ -78,6 +82,18 @@ class Moving:
         for side in (statement.u, statement.v):
             sine = add_angles(sine, self._turn(proof, side))
         return sine
+
+    def moves(self, side: Combination) -> float:
+        """Upper bound of how far one side of a statement can move."""
+        parts = [
+            coefficients * distance
+            for coefficients, distance in (
+                (side.of_targets, self.target),
+                (side.of_examples, self.examples),
+            )
+            if distance > 0
+        ]
+        return float(upward(math.fsum(parts))) if parts else 0.0
 
     def describe(self) -> str:
         """The threat in words."""
@@ -89,15 +105,8 @@ class Moving:
 
     def _turn(self, proof: Proof, side: Combination) -> float:
         """Upper bound of the sine of the angle by which one side can turn."""
-        moves = [
-            coefficients * distance
-            for coefficients, distance in (
-                (side.of_targets, self.target),
-                (side.of_examples, self.examples),
-            )
-            if distance > 0
-        ]
-        if not moves:
+        moves = self.moves(side)
+        if moves == 0:
             return 0.0
         if not proof.holds:
             return math.inf
@@ -106,7 +115,7 @@ class Moving:
             # |u|^2 = u^T Q^-1 u >= |Ru|^2 / (1 + eta), see rounding.py.
             long = norm_from_below(whitened.rows[0]) - whitened.errors[0]
             stretch = upward(np.sqrt(1 + proof.eta))
-            turn = float(upward(np.float64(sum(moves)) * stretch / long))
+            turn = float(upward(np.float64(moves) * stretch / long))
         return turn if long > 0 and turn < 1 else math.inf
 
 

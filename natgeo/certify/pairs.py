@@ -11,7 +11,15 @@ import numpy as np
 
 from natgeo.certify import ridge as ridge_bound
 from natgeo.certify.bounds import gamma, upward
-from natgeo.certify.limits import SMALLEST, Limits, asked, ridge_rows
+from natgeo.certify.limits import (
+    SMALLEST,
+    Limits,
+    Moves,
+    Pairs,
+    asked,
+    example_moves,
+    ridge_rows,
+)
 from natgeo.certify.rounding import NaturalRows, Proof
 from natgeo.certify.statements import combine
 
@@ -24,6 +32,7 @@ def count_pairs(
     kappas: Sequence[float],
     radii: Sequence[float | None],
     pairs: np.ndarray,
+    moves: Moves | None = None,
 ) -> np.ndarray:
     """How many of some pairs [P, 2] are certified, [M, G], each decided on its own.
 
@@ -34,8 +43,9 @@ def count_pairs(
         return np.zeros((len(targets.rows), len(kappas)), np.int64)
     ridge = ridge_rows(proof, radii)
     with np.errstate(over="ignore", invalid="ignore"):
-        limits = asked(proof, targets, kappas, radii, ridge)
-        return count_one_by_one(proof, targets, limits, pairs, ridge)
+        limits = asked(proof, targets, kappas, radii, moves)
+        far = example_moves(proof, moves)
+        return count_one_by_one(proof, targets, limits, pairs, ridge, far)
 
 
 def count_one_by_one(
@@ -44,30 +54,37 @@ def count_one_by_one(
     limits: Limits,
     pairs: np.ndarray,
     ridge: NaturalRows | None,
+    moves: np.ndarray | None = None,
 ) -> np.ndarray:
     """Certified pairs of each target among `pairs` [P, 2], by `limits`, [M, G]."""
     found: np.ndarray = np.zeros(limits.limit.shape, np.int64)
-    for _, gaps, distance, moved in decided(proof, targets, pairs, ridge):
+    for _, gaps, chunk in decided(proof, targets, pairs, ridge, moves):
         for place in range(found.shape[1]):
-            length = limits.lengths(distance, moved, (slice(None), [place]))
+            length = limits.lengths(chunk, (slice(None), [place]))
             ratio = np.square(gaps) / length
             found[:, place] += (ratio > limits.limit[:, [place]]).sum(axis=1)
     return found
 
 
 def proven_orders(
-    proof: Proof, targets: NaturalRows, pairs: np.ndarray, kappa: float
+    proof: Proof,
+    targets: NaturalRows,
+    pairs: np.ndarray,
+    kappa: float,
+    radius: float | None = None,
 ) -> np.ndarray:
-    """Which of some pairs [P, 2] the closed form certifies for each target, [M, P].
+    """Which of some pairs [P, 2] are certified for each target, [M, P].
 
     1 where the first example of a pair is certified above the second, -1 where it is
-    certified below, 0 where nothing is.
+    certified below, 0 where nothing is. `radius` is of the order-2 ball, if it is one.
     """
-    limit = asked(proof, targets, [kappa]).limit
-    found = [np.zeros((len(limit), 0))]
+    ridge = ridge_rows(proof, [radius])
+    limits = asked(proof, targets, [kappa], [radius])
+    found = [np.zeros((len(limits.limit), 0))]
     with np.errstate(over="ignore", invalid="ignore"):  # NaN is never certified
-        for _, gaps, distance, _ in decided(proof, targets, pairs):
-            found.append(np.sign(gaps) * (np.square(gaps) / distance > limit))
+        for _, gaps, chunk in decided(proof, targets, pairs, ridge):
+            length = limits.lengths(chunk, (slice(None), [0]))
+            found.append(np.sign(gaps) * (np.square(gaps) / length > limits.limit))
     return np.concatenate(found, axis=1).astype(np.int8)
 
 
@@ -76,8 +93,9 @@ def decided(
     targets: NaturalRows,
     pairs: np.ndarray,
     ridge: NaturalRows | None = None,
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]]:
-    """Close pairs in chunks: the pairs [P, 2], proven gaps [M, P], D2 and DA2 [P].
+    moves: np.ndarray | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray, Pairs]]:
+    """Close pairs in chunks: pairs [P, 2], proven gaps [M, P], what lengths need [P].
 
     A gap is positive where the first of the pair is proven above the second, negative
     where it is proven below and zero for a tie.
@@ -91,11 +109,12 @@ def decided(
         difference = proof.whiten(*combine(both, geometry.weights[chunk] * [1, -1]))
         found, room = products(targets, difference)
         size = np.maximum(np.nextafter(np.abs(found) - room, -np.inf), 0)
-        distance, moved = upward(difference.true_norms**2), None
+        distance, shares = upward(difference.true_norms**2), None
         if ridge is not None:
-            fixed = ridge_bound.ridge_rows(proof, difference)
-            distance, moved = ridge_bound.moments(difference, fixed)
-        yield chunk, np.sign(found) * size, np.maximum(distance, SMALLEST), moved
+            shares = ridge_bound.shares(proof, difference)
+        far = None if moves is None else upward(moves[chunk].sum(axis=1))
+        lengths = Pairs(np.maximum(distance, SMALLEST), shares, far)
+        yield chunk, np.sign(found) * size, lengths
 
 
 def products(left: NaturalRows, right: NaturalRows) -> tuple[np.ndarray, np.ndarray]:

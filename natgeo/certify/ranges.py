@@ -10,6 +10,10 @@ since u^T M (-v) = -u^T M v, and no cosine has to be formed. Rounding enters twi
 in `rounding`: the computed rows are off by `errors`, and
 
     |s - (Ru).(Rv)| <= eta / (1 - eta) |Ru| |Rv|,    n <= |Ru| |Rv| / (1 - eta).
+
+Where u moves by a and v by b as well (`moving.Moving`), s changes by at most
+a |v| + b |u| + a b and n grows to at most (|u| + a)(|v| + b); the threat to the
+covariance bounds the rest.
 """
 
 from __future__ import annotations
@@ -20,10 +24,13 @@ from typing import Any
 import numpy as np
 
 from natgeo.certify.bounds import gamma, upward
+from natgeo.certify.moving import Moving
 from natgeo.certify.rounding import NaturalRows, Proof
 from natgeo.certify.statements import Statement
 from natgeo.errors import ArgumentError
 from natgeo.types import Threat
+
+Side = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +127,48 @@ def score_range(
     Raises:
         ArgumentError: if the threat cannot bound a score.
     """
-    ((low, high),) = span(proof, forms_of(proof, statement), threat)
+    forms = forms_of(proof, statement)
+    if isinstance(threat, Moving):
+        forms = _displaced(proof, forms, statement, threat)
+        threat = threat.threat
+    ((low, high),) = span(proof, forms, threat)
     return float(low), float(high)
+
+
+def displaced(proof: Proof, forms: Forms, left: Side, right: Side) -> Forms:
+    """Encloses forms [P] whose sides move.
+
+    Args:
+        proof: the rounding proof of the geometry.
+        forms: enclosures before the move.
+        left: |Ru| from above and how far u moves in natural distance, [1] or [P] each.
+        right: the same for v.
+    """
+    if not proof.holds:
+        return forms
+    stretch = upward(1 / np.sqrt(1 - proof.eta))
+    (u, a), (v, b) = ((upward(side[0] * stretch), side[1]) for side in (left, right))
+    with np.errstate(over="ignore", invalid="ignore"):
+        room = upward(a * v + b * u + a * b)
+        return Forms(
+            np.nextafter(forms.low - room, -np.inf),
+            np.nextafter(forms.high + room, np.inf),
+            upward((u + a) * (v + b)),
+        )
+
+
+def _displaced(
+    proof: Proof, forms: Forms, statement: Statement, threat: Moving
+) -> Forms:
+    with np.errstate(over="ignore", invalid="ignore"):
+        left, right = (
+            (
+                proof.whiten(side.vector[None], side.formation).true_norms,
+                np.array([threat.moves(side)]),
+            )
+            for side in (statement.u, statement.v)
+        )
+    return displaced(proof, forms, left, right)
 
 
 def least_of(threat: Threat) -> Any:
@@ -131,6 +178,13 @@ def least_of(threat: Threat) -> Any:
         ArgumentError: if it has none.
     """
     least = getattr(threat, "least", None)
+    if least is None and isinstance(threat, Moving):
+        raise ArgumentError(
+            "How far points that move take a score depends on the statement: ask for "
+            "score_range or Rankings.score_ranges. An ensemble has no such range, as "
+            "one move is a different one in the metric of every checkpoint: certify "
+            "each checkpoint, or use a threat to the distribution alone."
+        )
     if least is None:
         raise ArgumentError(
             f"{type(threat).__name__} bounds signs, not scores: it has no method "

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from natgeo import checks
-from natgeo.certify import attacks, ranges, sample, sweep, workload
+from natgeo.certify import attacks, moving_attack, ranges, sample, sweep, workload
+from natgeo.certify.limits import Moves
 from natgeo.certify.pairs import count_pairs
 from natgeo.certify.rounding import Proof, prove
 from natgeo.certify.screen import Kernel, in_numpy
 from natgeo.certify.statements import Statement, pair, proponent
-from natgeo.certify.threats import Wasserstein2
+from natgeo.certify.threats import Moving, Wasserstein2
 from natgeo.certify.verdict import Verdict, decide
-from natgeo.certify.witness import Counterexample, counterexample
+from natgeo.certify.witness import counterexample
+from natgeo.errors import DataError
 from natgeo.geometry.natural import NaturalGeometry, as_target_store
 from natgeo.types import Store, Threat
 
@@ -81,12 +83,11 @@ class Rankings:
     def fraction(self) -> np.ndarray:
         """Share of all pairs that is certified under the threat, [M]; 0 if no pairs.
 
-        A count over all N (N - 1) / 2 pairs, and a proven lower bound. By the closed
-        form a pair is missed only if its cosine lies within rounding of the threshold
-        (about a millionth of it; more where Q is so ill-conditioned that the whitening
-        errors dominate), or if scores near 1e150 leave its square no room. Under a
-        ridge the sweep asks for a little more than a single verdict does
-        (`ridge.pair_limits`), so `verdict` may prove pairs that are not counted here.
+        A count over all N (N - 1) / 2 pairs, and a proven lower bound. A pair is
+        missed only if its cosine lies within rounding of the threshold (about a
+        millionth of it; more where Q is so ill-conditioned that the whitening errors
+        dominate), or if scores near 1e150 leave its square no room. Everything else is
+        what `verdict` says of each pair, under a ridge too.
         """
         if isinstance(self.threat, Wasserstein2):
             return self._fractions([self.threat])[:, 0]  # a curve may know it
@@ -125,9 +126,9 @@ class Rankings:
 
         A proven lower bound of `fraction` in a few milliseconds for each target.
         """
-        kappas = [self.threat.kappa(self.proof)]
+        kappas, _, moves = self._asked([self.threat])
         found = [
-            sweep.certified_by_norms(self.proof, self._scored(group), kappas)
+            sweep.certified_by_norms(self.proof, self._scored(group), kappas, moves)
             for group in self._groups()
         ]
         return np.concatenate(found)[:, 0] / max(self.pairs, 1)
@@ -165,7 +166,8 @@ class Rankings:
         rows = self.targets.rows(np.arange(self.targets.shape[0]))
         with np.errstate(over="ignore", invalid="ignore"):
             targets = self.proof.whiten(np.asarray(rows, np.float64))
-        counts = count_pairs(self.proof, targets, *self._asked(threats), drawn)
+        kappas, radii_, moves = self._asked(threats)
+        counts = count_pairs(self.proof, targets, kappas, radii_, drawn, moves)
         return sample.estimate(
             counts[:, 0] if radii is None else counts, len(drawn), int(seed), level
         )
@@ -201,8 +203,8 @@ class Rankings:
             above: index of the training example that should score higher.
             below: index of the one that should score lower.
             attack: if there is no proof, search for a counterexample inside the threat
-                (order 2 or 1, deletion, addition, replacement); with one that is
-                proven the verdict is `refuted`.
+                (order 2 or 1, deletion, addition, replacement, points that move); with
+                one that is proven the verdict is `refuted`.
         """
         statement = self.statement(target=target, above=above, below=below)
         verdict = decide(self.proof, statement, self.threat)
@@ -212,7 +214,8 @@ class Rankings:
             if found.flips and found.cost <= self.threat.eps:
                 return verdict.refuted_by(found)
         elif attack and undecided:
-            other = attacks.attack(self.proof, statement, self.threat)
+            search = _attack_of(self.threat)
+            other = search(self.proof, statement, self.threat)
             if other is not None and other.flips and other.inside:
                 return verdict.refuted_by(other)
         return verdict
@@ -221,13 +224,30 @@ class Rankings:
         """The order-2 natural radius up to which the pair is proven; 0 if it is not."""
         return self.verdict(target=target, above=above, below=below).radius
 
-    def refute(self, *, target: int, above: int, below: int) -> Counterexample:
+    def refute(self, *, target: int, above: int, below: int) -> Any:
         """An explicit perturbed training set that swaps the pair, re-checked.
 
         It lies just outside the certified radius when the ridge is zero, and as close
-        as the attack can get otherwise.
+        as the attack can get otherwise. Where the points of the pair move too
+        (`Moving`), it is the strongest attack inside the threat itself; `flips` and
+        `inside` say whether it breaks the pair there.
+
+        Returns:
+            A `Counterexample`, or a `MovedCounterexample` under `Moving`.
+
+        Raises:
+            DataError: if nothing can be attacked, as where float64 holds no covariance.
         """
         statement = self.statement(target=target, above=above, below=below)
+        if isinstance(self.threat, Moving):
+            found = moving_attack.attack(self.proof, statement, self.threat)
+            if found is None:
+                raise DataError(
+                    "No attack on this pair can be shown: the covariance is too "
+                    "ill-conditioned, or the threat beside the moving points has no "
+                    "attack. Use a larger ridge, or refute under Wasserstein2."
+                )
+            return found
         verdict = decide(self.proof, statement, self.threat)
         return counterexample(self.proof, statement, verdict.radius)
 
@@ -249,8 +269,20 @@ class Rankings:
         row = np.asarray(self.targets.rows(np.array([index])), np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             left = self.proof.whiten(row)
-        forms = ranges.enclose(self.proof, left, self.proof.weighted)
-        return ranges.span(self.proof, forms, self.threat)
+        forms, threat = (
+            ranges.enclose(self.proof, left, self.proof.weighted),
+            self.threat,
+        )
+        if isinstance(threat, Moving):
+            reach = np.abs(self.geometry.weights) * threat.examples
+            forms = ranges.displaced(
+                self.proof,
+                forms,
+                (left.true_norms, np.array([threat.target])),
+                (self.proof.weighted.true_norms, reach),
+            )
+            threat = threat.threat
+        return ranges.span(self.proof, forms, threat)
 
     def ranks(self, target: int) -> np.ndarray:
         """Certified rank interval of every training example, [N, 2]; 1 is the highest.
@@ -276,12 +308,13 @@ class Rankings:
         index = checks.index("target", target, self.targets.shape[0])
         if index not in self._counts:
             scored = self._scored(np.array([index]))
-            kappas, radii = self._asked([self.threat])
+            kappas, radii, moves = self._asked([self.threat])
             self._counts[index] = sweep.count_above_and_below(
                 self.proof,
                 scored,
                 kappas[0],
                 radii[0],
+                moves,
                 progress=self.progress,
             )
         return self._counts[index]
@@ -325,10 +358,13 @@ class Rankings:
 
     def _asked(
         self, threats: Sequence[Threat]
-    ) -> tuple[list[float], list[float | None]]:
-        """Kappa of each threat, and its radius if it is of order 2."""
+    ) -> tuple[list[float], list[float | None], Moves | None]:
+        """Kappa of each threat, its radius if it is of order 2, and what moves."""
         radii = [t.eps if isinstance(t, Wasserstein2) else None for t in threats]
-        return [threat.kappa(self.proof) for threat in threats], radii
+        first, moves = threats[0] if threats else None, None
+        if isinstance(first, Moving):
+            moves, threats = Moves(first.target, first.examples), [first.threat]
+        return [threat.kappa(self.proof) for threat in threats], radii, moves
 
     def _groups(self) -> list[np.ndarray]:
         """Targets whose scores are held together."""
@@ -354,6 +390,11 @@ class Rankings:
         rows = np.asarray(self.targets.rows(indices), np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             return sweep.score_intervals(self.proof, rows)
+
+
+def _attack_of(threat: Threat) -> Any:
+    """The search for counterexamples inside a threat."""
+    return moving_attack.attack if isinstance(threat, Moving) else attacks.attack
 
 
 def certify_rankings(

@@ -54,34 +54,21 @@ ridge R R^T <= R Q R^T <= (1 + eta) I, and sqrt(ridge) Q^-1 x = sqrt(ridge) R^T
 (I + E')^-1 R x is within sqrt(1 + eta) eta / (1 - eta) |Rx| of z, |z| <=
 sqrt(1 + eta) |Rx|. So a_x^2 <= (1 + eta)((|Rx|^2 - |z|^2) / |Rx|^2 + omega).
 
-**All pairs** (for a sweep that holds neither a square root nor a quotient per pair):
-see `pair_limits`.
+**All pairs.** For v = R (r_i phi_i - r_j phi_j) a_v^2 follows from |v|^2 and the
+distance of z_i and z_j, which no target changes, and T from its sum with a_u^2: a
+square root for each pair and target (`pair_shares`, `curve`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
-from natgeo.certify.bounds import gamma, norm, row_norms, upward
+from natgeo.certify.bounds import gamma, row_norms, upward
 from natgeo.certify.rounding import NaturalRows, Proof
 
 _HALVINGS = 50
-
-
-@dataclass(frozen=True, eq=False)
-class PairLimits:
-    """What the squared gap of a pair must exceed, for each target, at one radius.
-
-    Attributes:
-        alpha: factor of the squared distance, [M]; infinite if there is no proof.
-        beta: factor of the moment along the difference.
-    """
-
-    alpha: np.ndarray
-    beta: float
 
 
 def ridge_rows(proof: Proof, rows: NaturalRows) -> NaturalRows:
@@ -118,7 +105,13 @@ def moments(rows: NaturalRows, ridge: NaturalRows) -> tuple[np.ndarray, np.ndarr
 def shares(proof: Proof, rows: NaturalRows) -> np.ndarray:
     """Upper bounds of a_x^2 = x^T A x / x^T x in true natural coordinates, [B]."""
     whole, moved = moments(rows, ridge_rows(proof, rows))
-    return np.fmin(1.0, upward((1 + proof.eta) * (moved / whole + _omega(proof.eta))))
+    return pair_shares(proof.eta, whole, moved)
+
+
+def pair_shares(eta: float, whole: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """The same from upper bounds of |Rx|^2 and of |Rx|^2 - |z|^2."""
+    # No quotient is NaN, or infinite; then 1 is the bound.
+    return np.fmin(1.0, upward((1 + eta) * (moved / whole + _omega(eta))))
 
 
 def threshold(eps: float, share: float) -> float:
@@ -151,55 +144,17 @@ def radius(cosine: float, share: float) -> float:
     return low
 
 
-def pair_limits(
-    proof: Proof, targets: NaturalRows, ridge: NaturalRows, eps: float
-) -> PairLimits:
-    """Constants that prove a pair i, j for target t without a square root.
+def curve(eta: float, eps: float) -> np.ndarray:
+    """What a whitened cosine must exceed to prove c > T(eps, y), as three numbers.
 
-    For u = R phi_t and v = R (r_i phi_i - r_j phi_j), let gap = u.v,
-
-        D2 = |v|^2,     DA2 = |v|^2 - |z_i - z_j|^2,     z = ridge_rows(weighted).
-
-    The pair is certified if
-
-        gap^2 > |u|^2 (alpha_t D2 + beta DA2)
-
-    with a lower bound of |gap| (and its proven sign), and upper bounds of |u|, D2 and
-    DA2: a lower bound of |z_i - z_j|^2. Both constants are already upper bounds; the
-    roundings of the expression itself are the caller's. Take the smaller of this and
-    |u|^2 needed^2 D2, needed = `Proof.needed_cosine(kappa)`.
-
-    Proof. The whitened cosine proves c > T if it exceeds (T + eta) / (1 - eta). With
-    H = eps^2 h t + eta, G = eps^2 g and any delta > 0, as y <= 2,
-
-        (T + eta)^2 = (eps sqrt(y) + H + G y)^2 <= A0 + A1 y,
-        A0 = (1 + 1/delta) H^2,
-        A1 = (1 + delta) eps^2 + 2 (1 + 1/delta) G (H + G),
-
-    and y <= share_t + (1 + eta) (DA2 / D2 + omega). Multiply by D2 |u|^2.
+    Upper bounds of the coefficients of sqrt(y), 1 and y in (T + eta) / (1 - eta).
 
     Args:
-        proof: the rounding proof of the geometry.
-        targets: natural rows of the targets, [M, K].
-        ridge: `ridge_rows(proof, proof.weighted)`, for a good delta.
-        eps: radius.
+        eta: the proven whitening error, below 1.
+        eps: radius, above 0 and below 1.
     """
-    nothing = PairLimits(np.full(len(targets.rows), np.inf), 0.0)
-    if not (proof.holds and 0 < eps < 1):
-        return nothing
-    share, eta = shares(proof, targets), proof.eta
-    high, slope = _second_order(eps)
-    high += eta
-    delta = _delta(proof, ridge, float(np.mean(share)), eps, high, slope)
-    rest = 1 + 1 / delta
-    constant = upward(rest * high * high)
-    linear = upward((1 + delta) * eps * eps + 2 * rest * slope * (high + slope))
-    stretch = upward(1 / (1 - eta) ** 2)
-    alpha = constant + linear * (share + (1 + eta) * _omega(eta))
-    alpha, beta = upward(stretch * alpha), float(upward(stretch * linear * (1 + eta)))
-    if not (np.isfinite(alpha).all() and math.isfinite(beta)):
-        return nothing
-    return PairLimits(alpha, beta)
+    constant, slope = _second_order(eps)
+    return upward(np.array([eps, constant + eta, slope]) / (1 - eta))
 
 
 def _second_order(eps: float) -> tuple[float, float]:
@@ -212,18 +167,3 @@ def _second_order(eps: float) -> tuple[float, float]:
 
 def _omega(eta: float) -> float:
     return float(upward(eta * (3 + 2 * eta) / (1 - eta))) if eta < 1 else math.inf
-
-
-def _delta(
-    proof: Proof,
-    ridge: NaturalRows,
-    share: float,
-    eps: float,
-    high: float,
-    slope: float,
-) -> float:
-    """(H + G y) / (eps sqrt(y)) at a typical y; any positive number is sound."""
-    whole, fixed = norm(proof.weighted.norms), norm(ridge.norms)
-    typical = max(share + 1 - (fixed / whole) ** 2, 2.0**-20)
-    delta = (high + slope * typical) / (eps * math.sqrt(typical))
-    return min(max(delta, 2.0**-40), 2.0**40)

@@ -19,6 +19,7 @@ most |Rx| |Ry| / (1 - eta).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ import numpy as np
 from natgeo.certify import environment
 from natgeo.certify.bounds import TINY, U, gamma, norm, row_norms, upward
 from natgeo.errors import UnfitEnvironmentError
+from natgeo.geometry.blocks import regular_blocks
 from natgeo.geometry.natural import NaturalGeometry
 
 _BLOCK = 4096
@@ -114,8 +116,13 @@ class Proof:
         return float(upward((kappa + self.eta) / (1 - self.eta)))
 
 
-def prove(geometry: NaturalGeometry) -> Proof:
+def prove(geometry: NaturalGeometry, *, hold: bool = True) -> Proof:
     """Bounds the rounding errors of a geometry from its stored features.
+
+    Args:
+        geometry: the natural geometry of the training set.
+        hold: keep the natural rows, [N, K]. Without them, for statements that stream
+            their rows, `train.rows` is [N, 0] and one block is held at a time.
 
     Raises:
         UnfitEnvironmentError: if float64 arithmetic or a matrix product is not sound
@@ -123,30 +130,26 @@ def prove(geometry: NaturalGeometry) -> Proof:
     """
     environment.require_sound_arithmetic()
     with np.errstate(over="ignore", invalid="ignore"):
-        return _prove(geometry)
+        return _prove(geometry, hold)
 
 
-def _prove(geometry: NaturalGeometry) -> Proof:
+def _prove(geometry: NaturalGeometry, hold: bool) -> Proof:
     n, k = geometry.train.shape
     whitener, ridge = geometry.whitener, geometry.ridge
     gain = norm(whitener)
 
-    natural = geometry.natural
-    _check_product(geometry)
-    raw_norms = np.concatenate(
-        [
-            row_norms(np.asarray(block, np.float64))
-            for block in geometry.train.blocks(_BLOCK)
-        ]
-    )
-    errors = upward(gamma(k) * raw_norms * gain)
-    train = NaturalRows(natural, row_norms(natural), errors)
-
+    raw, norms = [], []
     gram, blocks = np.zeros((k, k)), 0
-    for start in range(0, n, _BLOCK):
-        rows = natural[start : start + _BLOCK]
+    for features, rows in _checked_blocks(geometry, hold):
+        raw.append(row_norms(features))
+        norms.append(row_norms(rows))
         gram += rows.T @ rows
         blocks += 1
+    raw_norms = np.concatenate(raw)
+    errors = upward(gamma(k) * raw_norms * gain)
+    natural = geometry.natural if hold else np.empty((n, 0))
+    train = NaturalRows(natural, np.concatenate(norms), errors)
+
     # E as computed, then what its computation can have lost: the sum of n outer
     # products in blocks, the division, the ridge term and their sum.
     computed = norm(gram / n + ridge * (whitener @ whitener.T) - np.eye(k))
@@ -160,7 +163,7 @@ def _prove(geometry: NaturalGeometry) -> Proof:
     # The rows are themselves off by dY: ||Y^T Y - X^T X|| <= 2 ||X|| ||dY|| + ||dY||^2.
     rho = upward(norm(train.errors) / np.sqrt(n))
     eta = float(upward(eta1 + 2 * rho * np.sqrt(1 + eta1) + rho * rho))
-    column = geometry.train.column("weights")
+    column = geometry.train.column("weights") if hold else None
     weighted = train if column is None else train.scaled(geometry.weights)
     return Proof(
         geometry,
@@ -171,8 +174,12 @@ def _prove(geometry: NaturalGeometry) -> Proof:
     )
 
 
-def _check_product(geometry: NaturalGeometry) -> None:
-    """Freivalds' check of the whitening product on a random sign vector.
+def _checked_blocks(
+    geometry: NaturalGeometry, hold: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Features and natural rows, `_BLOCK` at a time, float64.
+
+    Freivalds' check of the whitening product on a random sign vector is part of it.
 
     Raises:
         UnfitEnvironmentError: if the large product disagrees with two small ones.
@@ -182,14 +189,16 @@ def _check_product(geometry: NaturalGeometry) -> None:
     shadow = geometry.whitener.T @ signs
     sizes = np.abs(geometry.whitener).T @ np.ones(k)
     start = 0
-    for block in geometry.train.blocks(_BLOCK):
+    for block in regular_blocks(geometry.train.blocks(_BLOCK), _BLOCK):
         rows = np.asarray(block, np.float64)
-        found = geometry.natural[start : start + len(rows)] @ signs
+        stop = start + len(rows)
+        natural = geometry.natural[start:stop] if hold else rows @ geometry.whitener.T
         room = upward(gamma(4 * k) * (np.abs(rows) @ sizes) * 2)
         # An overflow gives NaN here and an infinite eta later: undecided, not unfit.
-        if (np.abs(found - rows @ shadow) > room).any():
+        if (np.abs(natural @ signs - rows @ shadow) > room).any():
             raise UnfitEnvironmentError(
                 "A matrix product on this machine does not agree with the same product "
                 "by vectors; no verdict can be issued. Run `natgeo doctor`."
             )
-        start += len(rows)
+        yield rows, natural
+        start = stop

@@ -46,7 +46,7 @@ class Sensitivity:
                 zip(self.scores, self.slopes, strict=True)
             ):
                 ends = np.sort(score + eps * slope)
-                starts = score - eps * slope
+                starts = np.sort(score - eps * slope)  # sorted queries are faster
                 out[target, place] = np.searchsorted(ends, starts, side="left").sum()
         return out / max(n * (n - 1) // 2, 1)
 

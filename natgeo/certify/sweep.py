@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 
 from natgeo.certify import screen
 from natgeo.certify.bounds import upward
-from natgeo.certify.limits import Limits, asked, ridge_rows
+from natgeo.certify.limits import Limits, Moves, asked, example_moves, ridge_rows
 from natgeo.certify.pairs import count_one_by_one, decided, products
 from natgeo.certify.rounding import NaturalRows, Proof
 from natgeo.certify.tiles import ROWS, Tile, every_tile
@@ -69,6 +69,7 @@ def count_certified(
     scored: Scored,
     kappas: Sequence[float],
     radii: Sequence[float | None] | None = None,
+    moves: Moves | None = None,
     *,
     part: tuple[int, int] = (0, 1),
     kernel: screen.Kernel = screen.in_numpy,
@@ -82,6 +83,7 @@ def count_certified(
         kappas: thresholds, one for each radius.
         radii: the order-2 radius of each threshold, None where it is not of that
             threat; under a ridge they prove more pairs.
+        moves: how far the points of a pair move, if they do; without a screen.
         part: (p, P) counts only the p-th of P parts; the parts add up to the whole.
         kernel: what screens; the count does not depend on it.
         progress: show a bar if it takes over a second.
@@ -89,41 +91,49 @@ def count_certified(
     Raises:
         UnfitEnvironmentError: if the kernel is caught miscounting.
     """
-    ridge = ridge_rows(proof, radii)
-    limits = asked(proof, scored.targets, kappas, radii, ridge)
+    ridge, far = ridge_rows(proof, radii), example_moves(proof, moves)
+    limits = asked(proof, scored.targets, kappas, radii, moves)
     longest = float(np.max(proof.weighted.true_norms))
     scaled = screen.scaled(scored.low, scored.high, scored.targets.true_norms, longest)
 
     def count(tile: Tile) -> np.ndarray:
         found = _screened(tile, scored, scaled, limits, kernel)
         return found + count_one_by_one(
-            proof, scored.targets, limits, tile.close, ridge
+            proof, scored.targets, limits, tile.close, ridge, far
         )
 
     total = np.zeros(limits.limit.shape, np.int64)
-    for found in _sweep(proof, count, progress, part, ridge):
+    for found in _sweep(proof, count, progress, part, ridge, far):
         total += found
     return total
 
 
 def certified_by_norms(
-    proof: Proof, scored: Scored, kappas: Sequence[float]
+    proof: Proof,
+    scored: Scored,
+    kappas: Sequence[float],
+    moves: Moves | None = None,
 ) -> np.ndarray:
     """Pairs that their scores and natural norms alone certify, [M, G], by sorting.
 
     The distance of a pair is at most the sum of its norms n, so that a pair is
     certified if the intervals S_i +- sqrt(limit) n_i do not touch: a proven lower bound
-    of `count_certified` in O(N log N), without a distance.
+    of `count_certified` in O(N log N), without a distance. Points that move by m_i make
+    the intervals longer: S sqrt(D^2 - m^2) + C m and m / C are both at most
+    S (n_i + n_j) + (m_i + m_j) / C.
     """
     found = np.zeros((len(scored.low), len(kappas)), np.int64)
     if not proof.holds:
         return found
-    norms = proof.weighted.true_norms
-    roots = upward(np.sqrt(asked(proof, scored.targets, kappas).limit))
+    limits = asked(proof, scored.targets, kappas, moves=moves)
+    roots, far = upward(np.sqrt(limits.limit)), example_moves(proof, moves)
     for target, place in np.ndindex(*found.shape):
         if np.isfinite(roots[target, place]):
             with np.errstate(over="ignore", invalid="ignore"):
-                reach = upward(roots[target, place] * norms)
+                needed = proof.weighted.true_norms
+                if far is not None:
+                    needed = limits.apart(needed, far, (target, place))
+                reach = upward(roots[target, place] * needed)
                 starts = np.nextafter(scored.low[target] - reach, -np.inf)
                 ends = np.nextafter(scored.high[target] + reach, np.inf)
             # NaN sorts last, and is neither a start nor an end of anything.
@@ -138,6 +148,7 @@ def seconds_per_sweep(
     scored: Scored,
     kappas: Sequence[float],
     radii: Sequence[float | None],
+    moves: Moves | None = None,
     kernel: screen.Kernel = screen.in_numpy,
 ) -> float:
     """What `count_certified` will take on all cores, from the time of one tile."""
@@ -151,7 +162,7 @@ def seconds_per_sweep(
     times = []
     for _ in range(2):
         start = time.perf_counter()
-        count_certified(proof, scored, kappas, radii, part=middle, kernel=kernel)
+        count_certified(proof, scored, kappas, radii, moves, part=middle, kernel=kernel)
         times.append(time.perf_counter() - start)
     return min(times) * tiles / (os.cpu_count() or 1)
 
@@ -161,6 +172,7 @@ def count_above_and_below(
     scored: Scored,
     kappa: float,
     radius: float | None = None,
+    moves: Moves | None = None,
     *,
     progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -171,13 +183,14 @@ def count_above_and_below(
         scored: score intervals of exactly one target.
         kappa: the threshold.
         radius: its order-2 radius, None if it is not of that threat.
+        moves: how far the points of a pair move, if they do.
         progress: show a bar if it takes over a second.
 
     Returns:
         Two arrays of counts, [N] each.
     """
-    ridge = ridge_rows(proof, [radius])
-    limits = asked(proof, scored.targets, [kappa], [radius], ridge)
+    ridge, far = ridge_rows(proof, [radius]), example_moves(proof, moves)
+    limits = asked(proof, scored.targets, [kappa], [radius], moves)
     limit = float(limits.limit[0, 0])
     low, high = scored.low[0], scored.high[0]
 
@@ -185,10 +198,10 @@ def count_above_and_below(
         rows, columns = np.nonzero(_ratio(tile, low, high, limits, (0, 0)) > limit)
         found = [np.stack([rows + tile.first.start, columns + tile.second.start])]
         first_wins = [low[found[0][0]] > high[found[0][1]]]
-        for pairs, gaps, distance, moved in decided(
-            proof, scored.targets, tile.close, ridge
+        for pairs, gaps, chunk in decided(
+            proof, scored.targets, tile.close, ridge, far
         ):
-            length = limits.lengths(distance, moved, (0, 0))
+            length = limits.lengths(chunk, (0, 0))
             proven = np.square(gaps[0]) / length > limit
             found.append(pairs[proven].T)
             first_wins.append(gaps[0][proven] > 0)
@@ -197,7 +210,8 @@ def count_above_and_below(
 
     size = proof.weighted.rows.shape[0]
     above, below = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    for winners, losers in _sweep(proof, winners_and_losers, progress, ridge=ridge):
+    found = _sweep(proof, winners_and_losers, progress, ridge=ridge, moves=far)
+    for winners, losers in found:
         below += np.bincount(winners, minlength=size)
         above += np.bincount(losers, minlength=size)
     return above, below
@@ -211,8 +225,8 @@ def _screened(
     kernel: screen.Kernel,
 ) -> np.ndarray:
     """Certified pairs of a tile, [M, G]: by the screen, in float64 where it is open."""
-    many = limits.limit.shape[1] > _MANY and tile.moved is None
-    if many and kernel is screen.in_numpy:
+    many = limits.limit.shape[1] > _MANY and tile.pairs.shares is None
+    if tile.pairs.moves is not None or (many and kernel is screen.in_numpy):
         return _compared(tile, scored, limits)
     found: np.ndarray = np.zeros(limits.limit.shape, np.int64)
     errors = scaled.error(tile.first, tile.second)
@@ -241,7 +255,7 @@ def _compared(tile: Tile, scored: Scored, limits: Limits) -> np.ndarray:
     """Certified pairs of a tile, [M, G], in float64, by ratios that all levels share.
 
     In NumPy this is faster than a screen for each level, where lengths do not depend on
-    the level.
+    the level; with points that move there is one level, and no screen.
     """
     found = np.zeros(limits.limit.shape, np.int64)
     for target, (low, high) in enumerate(zip(scored.low, scored.high, strict=True)):
@@ -260,13 +274,21 @@ def _level(
     unit: float,
     errors: np.ndarray,
 ) -> screen.Level:
-    first, second = (tile.distance * unit).astype(np.float32), None
-    # From 1 on the first bound is the smaller one anyway.
-    slopes = np.minimum(limits.slope[fit, place], 2.0).astype(np.float32)
-    if tile.moved is not None:
-        share = float(np.median(limits.share[fit, place]))
-        second = (tile.moved * (unit * share)).astype(np.float32)
-    return screen.Level(first, second, slopes, screen.rooms(errors[fit]))
+    first = (tile.pairs.distance * unit).astype(np.float32)
+    found = screen.rooms(errors[fit])
+    shares = tile.pairs.shares
+    if shares is None:
+        return screen.Level(first, found)
+    own, at = limits.own[fit, place], (fit[0], place)
+    flat = limits.flat[at] + limits.slope[at] * own
+    curve = screen.Curve(
+        shares.astype(np.float32),
+        own.astype(np.float32),
+        np.float32(limits.root[at]),
+        flat.astype(np.float32),
+        np.float32(limits.slope[at]),
+    )
+    return screen.Level(first, found, curve)
 
 
 def _settled(
@@ -288,7 +310,7 @@ def _settled(
     columns = sure.shape[1] // 2 + tile.first.start // ROWS + 131 * fit
     again[np.arange(len(fit)), columns % sure.shape[1]] = True
     rows, columns = np.nonzero(again)
-    step = max(1, _RECOUNTED // tile.distance.shape[0])
+    step = max(1, _RECOUNTED // tile.pairs.distance.shape[0])
     for start in range(0, len(rows), step):
         row, column = rows[start : start + step], columns[start : start + step]
         exact = _recount(tile, scored, limits, place, fit[row], column)
@@ -311,9 +333,8 @@ def _recount(
     second = columns + tile.second.start
     lower, upper = scored.low[targets, second], scored.high[targets, second]
     gaps = _gaps(low, high, lower[:, None], upper[:, None])
-    moved = None if tile.moved is None else tile.moved[:, columns].T
     at = (targets[:, None], place)
-    lengths = limits.lengths(tile.distance[:, columns].T, moved, at)
+    lengths = limits.lengths(tile.pairs.columns(columns), at)
     ratio = np.square(gaps, out=gaps) / lengths
     return np.count_nonzero(ratio > limits.limit[at], axis=1)
 
@@ -324,13 +345,14 @@ def _sweep(
     progress: bool,
     part: tuple[int, int] = (0, 1),
     ridge: NaturalRows | None = None,
+    moves: np.ndarray | None = None,
 ) -> Iterator[Any]:
     """Applies `visit` to the tiles on all cores; yields in order, few at a time."""
     if not proof.holds:
         return
     workers = os.cpu_count() or 1
     with np.errstate(over="ignore", invalid="ignore"):
-        tiles = every_tile(proof, ridge)[part[0] :: part[1]]
+        tiles = every_tile(proof, ridge, moves)[part[0] :: part[1]]
     bar = Progress("certifying pairs", len(tiles), visible=progress)
 
     def work(make: Callable[[], Tile]) -> np.ndarray:
@@ -359,7 +381,7 @@ def _ratio(
     a, b = tile.first, tile.second
     gaps = _gaps(low[a, None], high[a, None], low[b], high[b])
     np.square(gaps, out=gaps)
-    gaps /= limits.lengths(tile.distance, tile.moved, at)
+    gaps /= limits.lengths(tile.pairs, at)
     return gaps
 
 

@@ -29,7 +29,6 @@ from natgeo.certify.spectral import spectral_norm
 from natgeo.display import given
 
 __all__ = [
-    "THREATS",
     "Add",
     "Delete",
     "Euclidean2",
@@ -218,7 +217,3 @@ def _whitener_norm(proof: Proof) -> float:
     if proof not in _NORMS:
         _NORMS[proof] = spectral_norm(proof.geometry.whitener)
     return _NORMS[proof]
-
-
-# Threats that are a radius alone, by their names on the command line.
-THREATS = {"w2": Wasserstein2}

@@ -18,8 +18,9 @@ from functools import partial
 
 import numpy as np
 
+from natgeo.certify import ridge as ridge_bound
 from natgeo.certify.bounds import U, gamma, norm, upward
-from natgeo.certify.limits import SMALLEST
+from natgeo.certify.limits import SMALLEST, Pairs
 from natgeo.certify.rounding import NaturalRows, Proof
 
 ROWS = 256
@@ -31,23 +32,29 @@ _CLOSE = 1e6  # close: the Gram error exceeds a millionth of the squared distanc
 class Tile:
     """Pairs of rows `first` x rows `second`.
 
-    `distance` holds upper bounds of squared natural distances. Pairs that do not count
-    here (the diagonal, its mirror image, close pairs) are infinitely far apart, so that
-    nothing is certified about them. `moved` holds upper bounds of the moment of the
-    data along the difference, or is None. `close` lists the close pairs, [P, 2].
+    `pairs` holds what their lengths depend on. Pairs that do not count here (the
+    diagonal, its mirror image, close pairs) are infinitely far apart, so that nothing
+    is certified about them. `close` lists the close pairs, [P, 2].
     """
 
     first: slice
     second: slice
-    distance: np.ndarray
-    moved: np.ndarray | None
+    pairs: Pairs
     close: np.ndarray
 
 
 def every_tile(
-    proof: Proof, ridge: NaturalRows | None = None
+    proof: Proof,
+    ridge: NaturalRows | None = None,
+    moves: np.ndarray | None = None,
 ) -> list[Callable[[], Tile]]:
-    """Every unordered pair of training examples exactly once, as tiles to be made."""
+    """Every unordered pair of training examples exactly once, as tiles to be made.
+
+    Args:
+        proof: the rounding proof of the geometry.
+        ridge: the ridge part of the weighted rows (`limits.ridge_rows`), or None.
+        moves: how far each example moves (`limits.example_moves`), or None.
+    """
     rows = proof.weighted
     count, width = rows.rows.shape
     gram_room = upward(2 * gamma(width + 8) * rows.norms**2)
@@ -61,18 +68,21 @@ def every_tile(
         squared = _gram_distances(rows.rows, padded, a, b)
         np.maximum(squared, SMALLEST, out=squared)
         close = squared < _CLOSE * (gram_room[a, None] + gram_room[b])
-        moved = None
+        shares = None
         if ridge is not None:
             moved = squared - np.maximum(_gram_distances(ridge.rows, fixed, a, b), 0)
             # The subtraction rounds; an overflow gives NaN, and the whole is the bound.
             moved = np.fmin(upward(np.maximum(moved, 0)), squared)
+            shares = ridge_bound.pair_shares(proof.eta, squared, moved)
         if a.stop > b.start:
             once = np.arange(a.start, a.stop)[:, None] < np.arange(b.start, b.stop)
             close &= once
             squared[~once] = np.inf
         squared[close] = np.inf
         corner = np.array([a.start, b.start])
-        return Tile(a, b, squared, moved, np.argwhere(close) + corner)
+        far = None if moves is None else upward(moves[a, None] + moves[b])
+        pairs = Pairs(squared, shares, far)
+        return Tile(a, b, pairs, np.argwhere(close) + corner)
 
     return [
         partial(make, a, b) for b in _cuts(count, COLUMNS) for a in _cuts(b.stop, ROWS)

@@ -118,6 +118,20 @@ def counterexample(
     return best
 
 
+def strongest(proof: Proof, statement: Statement, eps: float) -> Counterexample:
+    """The displacement of cost eps that leaves the least of a statement's form.
+
+    Args:
+        proof: the rounding proof of the stored features.
+        statement: it need not be true of the stored features.
+        eps: cost.
+    """
+    u = proof.geometry.whitener @ statement.u.vector
+    v = proof.geometry.whitener @ statement.v.vector
+    found = _Attack(proof.geometry.natural, u, v).run(eps)
+    return _checked(proof, statement, eps, found)
+
+
 def closed_form(u: np.ndarray, v: np.ndarray, eps: float) -> Displacement:
     """The optimal displacement at zero ridge (certificates.md, section 3).
 

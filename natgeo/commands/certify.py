@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from natgeo import console
+from natgeo.commands import threats
 from natgeo.commands.options import FILE, FOLDER, ridge_option
 from natgeo.commands.results import check_folders, finish, origin
+from natgeo.commands.threats import threat_options
 from natgeo.errors import ArgumentError
 
 _PATIENCE_S = 10.0  # work that takes longer is announced
@@ -25,8 +27,7 @@ _PATIENCE_S = 10.0  # work that takes longer is announced
     help="Store of the same training examples after a known change (an augmentation, "
     "a relabelling), to compare eps with.",
 )
-@click.option("--threat", type=click.Choice(["w2"]), default="w2", show_default=True)
-@click.option("--eps", type=float, default=0.01, show_default=True, help="Radius.")
+@threat_options
 @click.option(
     "--show", type=int, default=4, show_default=True, help="Targets in detail."
 )
@@ -53,7 +54,6 @@ def certify(
     ridge: float | None,
     changed: Path | None,
     threat: str,
-    eps: float,
     show: int,
     top: int,
     sample: int | None,
@@ -61,11 +61,11 @@ def certify(
     result: Path | None,
     report: Path | None,
     out: Path | None,
+    **numbers: Any,
 ) -> tuple:
     """Certify the ranking of the training examples for every target."""
     from natgeo import checks
     from natgeo.certify.rankings import certify_rankings
-    from natgeo.certify.threats import THREATS
     from natgeo.geometry import kernels
     from natgeo.geometry.natural import natural_geometry
     from natgeo.geometry.scores import scores
@@ -74,7 +74,7 @@ def certify(
     from natgeo.report import sections
     from natgeo.store.disk import DiskStore
 
-    against = THREATS[threat](eps)
+    against = threats.make(threat, numbers)
     checks.count("--show", show, low=0)
     checks.count("--top", top)
     check_folders(result, report, out)
@@ -98,7 +98,8 @@ def certify(
     curve = sections.curve_section(
         rankings, sample=None if sample is None else (sample, seed)
     )
-    summary, says = _certified_summary(rankings, sample, seed)
+    against_words = threats.label(threat, numbers)
+    summary, says = _certified_summary(rankings, against_words, sample, seed)
     guarantee = sections.guarantee_section(rankings, scale)
     guarantee["says"] += says
     all_scores = scores(geometry, points)
@@ -204,7 +205,7 @@ def _scale(rankings: Any, changed: Any) -> dict[str, Any]:
 
 
 def _certified_summary(
-    rankings: Any, sample: int | None, seed: int
+    rankings: Any, against: str, sample: int | None, seed: int
 ) -> tuple[dict[str, str], str]:
     """The headline of the certified fraction, counted or estimated, and its words."""
     from natgeo.certify.guarantee import estimate_in_words
@@ -219,7 +220,7 @@ def _certified_summary(
         fraction, says = found.fraction, " " + estimate_in_words(found)
         of = f"estimated from {sample:,} {of}, seed {seed}"
     return {
-        "label": f"Certified pairs at eps = {rankings.threat.eps:g}",
+        "label": f"Certified pairs {against}",
         "value": percent(fraction.mean()),
         "note": f"{of}, mean of {m} targets",
     }, says

@@ -20,8 +20,9 @@ def demo(out: Path, seed: int) -> tuple:
     from natgeo.report import text
 
     document = example.run(seed, progress=True)
-    record, page = example.write(document, out)
-    return document, f"{text.render(document)}\n\nWrote {record} and {page}."
+    record, page, queue = example.write(document, out)
+    words = f"Wrote {record}, {page} and {queue}, where the labels can be reviewed."
+    return document, f"{text.render(document)}\n\n{words}"
 
 
 @click.command()

@@ -18,7 +18,7 @@ import numpy as np
 _UNROLL = 8
 # Tiles are padded to these, so that there is one compiled program a sweep.
 _TARGETS, _ROWS, _COLUMNS = 8, 64, 256
-_RELATIVE = 2.0**-20  # h of `screen`
+_RELATIVE = 2.0**-19  # h of `screen`
 _WORTH_COMPILING = 2**30  # comparisons, about a second in NumPy
 
 
@@ -50,12 +50,18 @@ def xla(left: np.ndarray, right: np.ndarray, level: Any) -> np.ndarray:
     arrays = [
         _padded(left, targets + below).T,
         _padded(right, targets + beside),
-        _padded(level.slopes, targets),
         _padded(level.rooms, targets),
         first,
     ]
-    if level.second is not None:
-        arrays.append(_padded(level.second, below + beside))
+    if level.curve is not None:
+        curve = level.curve
+        arrays += [
+            _padded(curve.shares, below + beside),
+            _padded(curve.own, targets),
+            curve.root,
+            _padded(curve.flat, targets),
+            curve.slope,
+        ]
     packed = np.asarray(_count(*arrays))[:m, :columns]
     return np.stack([packed >> 16, packed & 0xFFFF])
 
@@ -72,24 +78,22 @@ def _padded(
 def _count(
     left: jax.Array,
     right: jax.Array,
-    slopes: jax.Array,
     rooms: jax.Array,
     first: jax.Array,
-    second: jax.Array | None = None,
+    *curve: jax.Array,
 ) -> jax.Array:
     """2^16 times the sure pairs plus the possible ones, int32 [M, C]."""
-    if second is None:
-        step = partial(_plain_rows, left, right, *_edges(first, rooms.max()))
+    roots = jnp.sqrt(first)
+    if not curve:
+        step = partial(_plain_rows, left, right, *_edges(roots, rooms.max()))
     else:
-        bounds = slopes[:, None], rooms[:, None], first, second
-        step = partial(_ridge_rows, left, right, *bounds)
+        step = partial(_ridge_rows, left, right, rooms[:, None], roots, *curve)
     start = jnp.zeros(right.shape, jnp.int32)
     return jax.lax.fori_loop(0, left.shape[0] // _UNROLL, step, start)
 
 
-def _edges(first: jax.Array, room: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _edges(roots: jax.Array, room: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Gaps above the first are sure, gaps not above the second are not at all."""
-    roots = jnp.sqrt(first)
     above = (roots + room) * jnp.float32(1 + _RELATIVE)
     return above, roots * jnp.float32(1 - _RELATIVE) - room
 
@@ -112,21 +116,23 @@ def _plain_rows(
 def _ridge_rows(
     left: jax.Array,
     right: jax.Array,
-    slopes: jax.Array,
     rooms: jax.Array,
-    first: jax.Array,
-    second: jax.Array,
+    roots: jax.Array,
+    shares: jax.Array,
+    own: jax.Array,
+    root: jax.Array,
+    flat: jax.Array,
+    slope: jax.Array,
     index: jax.Array,
     counts: jax.Array,
 ) -> jax.Array:
     for offset in range(_UNROLL):
         row = _UNROLL * index + offset
-        bound = first[row][None]
-        bound = jnp.minimum(bound, slopes * bound + second[row][None])
+        share = shares[row][None]
+        factor = root * jnp.sqrt(share + own[:, None]) + flat[:, None] + slope * share
+        edges = _edges(roots[row][None] * jnp.minimum(factor, 1), rooms)
         gaps = jnp.abs(left[row][:, None] - right)
-        least = jnp.maximum(gaps * jnp.float32(1 - _RELATIVE) - rooms, 0)
-        most = gaps * jnp.float32(1 + _RELATIVE) + rooms
-        counts = _counted(counts, least * least > bound, most * most > bound)
+        counts = _counted(counts, gaps > edges[0], gaps > edges[1])
     return counts
 
 

@@ -9,9 +9,8 @@ FORMAT.md says what a file holds and which inequalities decide.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from natgeo.display import at_least, at_most, given, visible
 from natgeo.errors import ArgumentError
-from natgeo.proof import document, language
+from natgeo.proof import counting, document, language
 from natgeo.proof.data import Data, weights_digest
 from natgeo.proof.document import Certificate
 from natgeo.proof.exact import root_above
@@ -35,7 +34,7 @@ class Finding:
     """What was found about one claim.
 
     Attributes:
-        form: `exact`, `refutation` or `pairs`.
+        form: `exact`, `refutation`, `pairs` or `count`.
         says: the claim in words.
         holds: whether it is proven.
         reason: why not, or what it rests on.
@@ -209,26 +208,26 @@ def _findings(read: Certificate, data: Data) -> tuple[Finding, ...]:
     if document.needs_whitener(read):
         recipe = Recipe(data, read.arrays["whitener"], read.ridge)
     norms = recipe.norms() if recipe is not None else ()
-    exact = ExactCheck(read, data)
-    found = [_claim(exact, claim, norms) for claim in read.claims]
+    exact = ExactCheck(read, data, norms)
+    found = [_claim(exact, claim) for claim in read.claims]
     found += [
         _refutation(exact, number, part) for number, part in enumerate(read.refutations)
     ]
-    if read.bulk is not None and recipe is not None:
-        found.append(_pairs(read, recipe, norms))
+    if recipe is not None:
+        if (threat := read.bulk) is not None:
+            found.append(_pairs(exact, recipe, read.arrays["pairs"], threat))
+        found += [_count(exact, recipe, count, read.rows) for count in read.counts]
     return tuple(found)
 
 
-def _claim(
-    exact: ExactCheck, claim: document.Claim, norms: tuple[Fraction, ...]
-) -> Finding:
+def _claim(exact: ExactCheck, claim: document.Claim) -> Finding:
     says = (
         f"{language.words(claim.statement)} under {language.threat_words(claim.threat)}"
     )
     mixed = claim.threat["kind"] in language.NEED_NORMS
 
     def proven() -> str:
-        square = exact.claim(claim, norms)
+        square = exact.claim(claim)
         below = at_least(float(root_above(square)) * (1 - 2.0**-50))
         ends = ", the threat by float64 with proven bounds" if mixed else ""
         return f"natural cosine above {below}, by exact arithmetic{ends}"
@@ -249,18 +248,17 @@ def _refutation(exact: ExactCheck, number: int, part: document.Refutation) -> Fi
     return _finding("refutation", says, proven)
 
 
-def _pairs(read: Certificate, recipe: Recipe, norms: Sequence[Fraction]) -> Finding:
-    threat, pairs = read.bulk or {}, read.arrays["pairs"]
+def _pairs(
+    exact: ExactCheck, recipe: Recipe, pairs: np.ndarray, threat: Mapping[str, Any]
+) -> Finding:
     says = (
         f"all {len(pairs):,} listed pairs keep their order under "
         f"{language.threat_words(threat)}"
     )
 
     def proven() -> str:
-        limit = language.kappa_square(threat, read.rows, tuple(norms))
-        if limit is None:
-            raise Rejected("its threat is beyond what the theorem can certify")
-        wrong = np.flatnonzero(~recipe.proven(pairs, limit))
+        proof = recipe.proven(pairs, *exact.limit_of_all(threat))
+        wrong = np.flatnonzero(~proof)
         if len(wrong):
             t, i, j = pairs[wrong[0]].tolist()
             raise Rejected(
@@ -270,6 +268,22 @@ def _pairs(read: Certificate, recipe: Recipe, norms: Sequence[Fraction]) -> Find
         return f"by float64 with proven bounds (eta = {at_most(recipe.eta)})"
 
     return _finding("pairs", says, proven)
+
+
+def _count(
+    exact: ExactCheck, recipe: Recipe, count: document.Count, rows: int
+) -> Finding:
+    words = language.count_words(count.target, count.at_least, rows)
+    says = f"{words} under {language.threat_words(count.threat)}"
+
+    def proven() -> str:
+        limit = exact.limit_of_all(count.threat)
+        found = counting.proven_pairs(recipe, count.target, *limit)
+        if not found >= count.at_least:
+            raise Rejected(f"only {found} are proven (eta = {at_most(recipe.eta)})")
+        return f"{found} by float64 with proven bounds (eta = {at_most(recipe.eta)})"
+
+    return _finding("count", says, proven)
 
 
 def _finding(form: str, says: str, proven: Callable[[], str]) -> Finding:

@@ -25,6 +25,7 @@ _TOP = (
     "arrays",
     "bulk",
     "claims",
+    "counts",
     "data",
     "format",
     "provenance",
@@ -40,6 +41,15 @@ class Claim:
     statement: Mapping[str, Any]
     threat: Mapping[str, Any]
     witness: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Count:
+    """At least so many of all pairs of training examples keep their order."""
+
+    target: int
+    at_least: int
+    threat: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +92,7 @@ class Certificate:
         floor: claimed lower bound of the eigenvalues of Q.
         arrays: every array of the folder by its name.
         claims: what is to be checked exactly.
+        counts: certified pairs of whole rankings, to be counted again.
         refutations: counterexamples to be checked exactly.
         bulk: the threat under which all listed pairs hold, or None.
     """
@@ -96,6 +107,7 @@ class Certificate:
     floor: float
     arrays: Mapping[str, np.ndarray]
     claims: tuple[Claim, ...]
+    counts: tuple[Count, ...]
     refutations: tuple[Refutation, ...]
     bulk: Mapping[str, Any] | None
 
@@ -135,9 +147,10 @@ def _certificate(body: Mapping[str, Any], folder: Path) -> Certificate:
     _provenance(body["provenance"])
     bulk = body["bulk"]
     if bulk is not None:
-        bulk = language.threat(exactly(bulk, ("threat",), "bulk")["threat"], "bulk")
+        bulk = _of_all_pairs(exactly(bulk, ("threat",), "bulk")["threat"], "bulk")
     sizes = (rows, targets["rows"] if targets else 0)
     claims = [_claim(x, n, sizes) for n, x in enumerate(_list(body, "claims"))]
+    counts = [_count(x, n, sizes) for n, x in enumerate(_list(body, "counts"))]
     refuted = [_refuted(x, n, sizes) for n, x in enumerate(_list(body, "refutations"))]
     arrays = _arrays(body["arrays"], folder)
     found = Certificate(
@@ -151,6 +164,7 @@ def _certificate(body: Mapping[str, Any], folder: Path) -> Certificate:
         floor=hexadecimal(data["floor"], "data.floor"),
         arrays=arrays,
         claims=tuple(claims),
+        counts=tuple(counts),
         refutations=tuple(
             Refutation(
                 **part,
@@ -175,6 +189,24 @@ def _claim(value: Any, number: int, sizes: tuple[int, int]) -> Claim:
         raise Malformed(f"{where} needs two witnesses")
     threat = language.threat(value["threat"], where)
     return Claim(statement, threat, (witness[0], witness[1]))
+
+
+def _count(value: Any, number: int, sizes: tuple[int, int]) -> Count:
+    where, (rows, targets) = f"counts[{number}]", sizes
+    exactly(value, ("at_least", "says", "target", "threat"), where)
+    target = whole(value["target"], f"{where}.target", targets)
+    pairs = rows * (rows - 1) // 2
+    at_least = whole(value["at_least"], f"{where}.at_least", pairs + 1)
+    if value["says"] != language.count_words(target, at_least, rows):
+        raise Malformed(f"{where} says {value['says']!r}, which is not what it claims")
+    return Count(target, at_least, _of_all_pairs(value["threat"], where))
+
+
+def _of_all_pairs(value: Any, where: str) -> Mapping[str, Any]:
+    threat = language.threat(value, where)
+    if threat["kind"] in language.MOVING:
+        raise Malformed(f"{where} has a threat that is for single claims only")
+    return threat
 
 
 def _refuted(value: Any, number: int, sizes: tuple[int, int]) -> dict[str, Any]:
@@ -224,7 +256,8 @@ def _arrays(value: Any, folder: Path) -> dict[str, np.ndarray]:
 def _check_arrays(found: Certificate) -> None:
     """Exactly the arrays that the claims need, with the shapes they must have."""
     n, k = found.rows, found.width
-    if not found.claims and not found.refutations and found.bulk is None:
+    parts = (found.claims, found.counts, found.refutations, found.bulk)
+    if all(part in ((), None) for part in parts):
         raise Malformed("it claims nothing")
     shapes: dict[str, tuple[tuple[int, ...], str]] = {}
     if found.claims or found.refutations:
@@ -260,7 +293,7 @@ def _check_arrays(found: Certificate) -> None:
 def needs_whitener(found: Certificate) -> bool:
     """Whether anything in it rests on the float64 recipe."""
     needed = any(claim.threat["kind"] in language.NEED_NORMS for claim in found.claims)
-    return needed or found.bulk is not None
+    return needed or bool(found.counts) or found.bulk is not None
 
 
 def _check_places(found: Certificate) -> None:
@@ -273,9 +306,11 @@ def _check_places(found: Certificate) -> None:
     known = set(found.targets["indices"]) if found.targets else set()
     statements = [claim.statement for claim in found.claims]
     statements += [refuted.statement for refuted in found.refutations]
-    for term in (term for one in statements for term in language.sides(one)[0]):
-        if term.target and term.row not in known:
-            raise Malformed(f"target {term.row} is not among the targets listed")
+    terms = (term for one in statements for term in language.sides(one)[0])
+    named = {term.row for term in terms if term.target}
+    named |= {count.target for count in found.counts}
+    if named - known:
+        raise Malformed(f"target {min(named - known)} is not among the targets listed")
     if found.bulk is not None:
         pairs, size = found.arrays["pairs"], len(found.arrays.get("targets", ()))
         top = np.array([found.targets["rows"] if found.targets else 0, found.rows])

@@ -15,14 +15,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from natgeo.display import at_least
-from natgeo.proof import language
+from natgeo.proof import language, thresholds
 from natgeo.proof.data import Data
 from natgeo.proof.document import Certificate, Claim, Refutation
 from natgeo.proof.exact import Integers, integers, limbs, root_above
+from natgeo.proof.thresholds import Facts
 
 _BLOCK = 512
 
@@ -61,26 +63,47 @@ class Solved:
         """Upper bound of x'Q^-1 x."""
         return self.form(self) + self.slack
 
+    def share(self, ridge: Fraction, floor: Fraction) -> Fraction:
+        """Upper bound of a_x^2 = 1 - ridge |Q^-1 x|^2 / x'Q^-1 x.
+
+        Q^-1 x = z + Q^-1 r for r = rest / N, and |Q^-1 r|^2 <= r'Q^-1 r / floor.
+        """
+        square = self.z.squared()
+        lowest = square - 2 * root_above(square * self.slack / floor)
+        return 1 - ridge * max(lowest, Fraction(0)) / self.longest()
+
+    def turn_square(self, distance: Fraction) -> Fraction:
+        """Upper bound of sin^2 of the angle that a move of x by `distance` makes.
+
+        The term of x'Q^-1 x that `form` leaves out is not negative. 1 if it may be a
+        right angle.
+        """
+        shortest = self.form(self)
+        near = distance**2 < shortest
+        return distance**2 / shortest if near else Fraction(1)
+
 
 class ExactCheck:
     """Checks the exact claims of one certificate against one set of data."""
 
-    def __init__(self, certificate: Certificate, data: Data):
-        self._certificate, self._data = certificate, data
+    def __init__(
+        self,
+        certificate: Certificate,
+        data: Data,
+        norms: tuple[Fraction, ...] = (),
+    ):
+        self._certificate, self._data, self._norms = certificate, data, norms
         self._count = certificate.rows
         self._ridge = integers(np.array([certificate.ridge]))
         self._floor = Fraction(certificate.floor)
 
-    def claim(self, claim: Claim, norms: tuple[Fraction, ...]) -> Fraction:
+    def claim(self, claim: Claim) -> Fraction:
         """A proven lower bound of the squared cosine of a claim that holds.
 
         Raises:
             Rejected: if it is not proven.
         """
         self._need_floor()
-        limit = language.kappa_square(claim.threat, self._count, norms)
-        if limit is None:
-            raise Rejected("its threat is beyond what the theorem can certify")
         u, v = (
             self._solved(x, place)
             for x, place in zip(
@@ -90,6 +113,9 @@ class ExactCheck:
         lowest = u.form(v) - u.room(v)
         if not lowest > 0:
             raise Rejected("it is not proven of the stored data themselves")
+        limit = self._needed(claim, u, v)
+        if limit is None:
+            raise Rejected("its threat is beyond what the theorem can certify")
         square = lowest * lowest / (u.longest() * v.longest())
         if not square > limit:
             raise Rejected(
@@ -97,6 +123,52 @@ class ExactCheck:
                 f"more than {_root(limit)}"
             )
         return square
+
+    def limit_of_all(self, threat: Mapping[str, Any]) -> tuple[Fraction, float | None]:
+        """The square that every cosine must exceed, and the radius if of order 2.
+
+        Raises:
+            Rejected: if nothing can hold under the threat.
+        """
+        if threat["kind"] == "euclidean2":
+            self._need_floor()
+        closed = self._closed(threat)
+        if closed is None:
+            raise Rejected("its threat is beyond what the theorem can certify")
+        return closed, threat["eps"] if threat["kind"] == "w2" else None
+
+    def _closed(self, threat: Mapping[str, Any]) -> Fraction | None:
+        facts = Facts(self._count, self._floor, self._norms)
+        return thresholds.kappa_square(threat, facts)
+
+    def _needed(self, claim: Claim, u: Solved, v: Solved) -> Fraction | None:
+        """The square that the cosine must exceed; None if nothing can hold."""
+        threat, closed = claim.threat, self._closed(claim.threat)
+        if closed is None:
+            return None
+        if threat["kind"] in language.MOVING:
+            turns = self._turns(claim, u, v)
+            return thresholds.added_square([closed, *turns])
+        ridge = self._ridge.entry(0)
+        if threat["kind"] != "w2" or not ridge:
+            return closed
+        share = u.share(ridge, self._floor) + v.share(ridge, self._floor)
+        return min(closed, thresholds.ridge_square(Fraction(threat["eps"]), share))
+
+    def _turns(self, claim: Claim, u: Solved, v: Solved) -> list[Fraction]:
+        """sin^2 of the angles by which the points of both sides can turn them."""
+        target, example = thresholds.distances(claim.threat)
+        found = []
+        for side, terms in zip((u, v), language.sides(claim.statement), strict=True):
+            moved = (
+                target if term.target else example * abs(self._weight(term))
+                for term in terms
+            )
+            found.append(side.turn_square(sum(moved, Fraction(0))))
+        return found
+
+    def _weight(self, term: language.Term) -> Fraction:
+        return Fraction(self._data.weights[term.row]) if term.weighted else Fraction(1)
 
     def refutation(self, number: int) -> Fraction:
         """The negative gap of the displaced data, at most, as an exact number.
@@ -257,16 +329,21 @@ def is_floor(
     """Whether (1/N) gram + ridge I >= floor I > 0 is proven."""
     if 0 < floor <= ridge.entry(0):
         return True
-    return floor > 0 and _exceeds(gram(), count, ridge, floor)
+    if not floor > 0:
+        return False
+    return any(_exceeds(gram(), count, ridge, floor, by) for by in (1.5, 1 + 2.0**-12))
 
 
-def _exceeds(gram: Integers, count: int, ridge: Integers, floor: Fraction) -> bool:
+def _exceeds(
+    gram: Integers, count: int, ridge: Integers, floor: Fraction, by: float
+) -> bool:
     """Whether (1/N) gram + ridge I >= floor I is proven, exactly.
 
-    For any matrix L: if E = N (Q - 1.5 floor I - L L') has norm(E) <= N floor / 2, then
-    Q >= 1.5 floor I + L L' - floor / 2 I >= floor I. L is a rounded Cholesky factor.
+    For any matrix L and any s, if E = N (Q - s I - L L') has norm(E) <= N (s - floor),
+    then Q >= s I + L L' - (s - floor) I >= floor I. L is a rounded Cholesky factor, and
+    s is `by` times the floor.
     """
-    room = 1.5 * float(floor)
+    room = by * float(floor)
     if not math.isfinite(room):
         return False
     width = len(gram.values)
@@ -278,7 +355,7 @@ def _exceeds(gram: Integers, count: int, ridge: Integers, floor: Fraction) -> bo
         return False
     factor = limbs(guess)
     rest = target - (factor @ factor.transposed).integers() * count
-    slack = Fraction(room) - floor  # not floor / 2: 1.5 floor is itself rounded
+    slack = Fraction(room) - floor  # room is itself rounded
     return slack > 0 and rest.squared() <= (count * slack) ** 2
 
 

@@ -9,15 +9,16 @@ import numpy as np
 
 from natgeo.certify.rankings import Rankings
 from natgeo.certify.statements import Statement
-from natgeo.certify.threats import Wasserstein2
-from natgeo.certify.verdict import decide
-from natgeo.certify.witness import Counterexample
+from natgeo.certify.threats import Moving, Wasserstein2
+from natgeo.certify.verdict import CERTIFIED, decide
+from natgeo.certify.witness import Counterexample, counterexample
 from natgeo.errors import DataError
 from natgeo.proof.certificate import certified_pairs, write_certificate
 from natgeo.proof.checker import CheckReport
 from natgeo.types import Threat
 
 MOST_PAIRS = 200_000  # 2.4 MB
+MOST_COUNTED = 4096  # examples; whoever checks a count goes through all their pairs
 
 
 def issue_certificate(
@@ -34,8 +35,11 @@ def issue_certificate(
     For every shown target: the best proponent against the one `top` places below it, at
     the radius up to which this is certified (exact form); and every certified pair that
     involves one of the `top` best, as the shown rank intervals count them, the best
-    first and `MOST_PAIRS` in all (bulk form). With ridge 0, where radii are exact, also
-    the counterexample just outside the radius of the first claim.
+    first and `MOST_PAIRS` in all (bulk form); and how many of all pairs are certified,
+    up to `MOST_COUNTED` examples. Under a threat other than the order-2 ball the first
+    claim is made under the threat too; where points move, lists and counts are left
+    out. With ridge 0, where radii are exact, also the counterexample just outside the
+    radius of the first claim.
 
     Args:
         path: folder to make.
@@ -51,27 +55,26 @@ def issue_certificate(
     claims: list[tuple[Statement, Threat]] = []
     broken: list[tuple[Statement, Counterexample]] = []
     pairs = [np.zeros((0, 3), np.int32)]
+    moving, ball = (isinstance(rankings.threat, t) for t in (Moving, Wasserstein2))
     for target in shown:
         order = np.argsort(-scores[target], kind="stable")
-        pairs.append(
-            certified_pairs(
-                rankings, target, order[:top], most=MOST_PAIRS // len(shown)
-            )
-        )
+        if not moving:
+            some = MOST_PAIRS // len(shown)
+            pairs.append(certified_pairs(rankings, target, order[:top], most=some))
         if len(order) < 2:
             continue
         rival = min(top, len(order) - 1)
         pair = {"target": target, "above": int(order[0]), "below": int(order[rival])}
         statement = rankings.statement(**pair)
-        # Files prove by the closed form alone, not by the bound under a ridge.
-        cosine = decide(rankings.proof, statement, rankings.threat).cosine
-        radius = Wasserstein2.radius(cosine)
-        if not radius > 0:
+        verdict = decide(rankings.proof, statement, rankings.threat)
+        if not ball and verdict.status == CERTIFIED:
+            claims.append((statement, rankings.threat))
+        if not verdict.radius > 0:
             continue
-        claims.append((statement, Wasserstein2(radius)))
+        claims.append((statement, Wasserstein2(verdict.radius)))
         if rankings.geometry.ridge == 0 and not broken:
-            found = rankings.refute(**pair)
-            broken += [(claims[-1][0], found)] if found.flips else []
+            found = counterexample(rankings.proof, statement, verdict.radius)
+            broken += [(statement, found)] if found.flips else []
     listed = np.concatenate(pairs)
     if not claims and not len(listed):
         raise DataError(
@@ -85,5 +88,6 @@ def issue_certificate(
         claims,
         refutations=broken,
         pairs=listed if len(listed) else None,
+        counts=() if moving or len(scores[0]) > MOST_COUNTED else shown,
         provenance=provenance,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 from natgeo.display import given
@@ -29,7 +28,12 @@ THREATS = {
     "delete": ("points",),
     "add": ("points", "support"),
     "replace": ("points", "support"),
+    "euclidean2": ("eps",),
+    "moving": ("eps", "examples", "target"),
+    "winf": ("eps",),
 }
+# Threats that depend on the statement: for single claims only, not for all pairs.
+MOVING = ("moving", "winf")
 # Threats whose kappa depends on the natural norms of all training features.
 NEED_NORMS = ("w1", "delete", "replace")
 _OF_TARGETS = ("target", "more", "less")
@@ -165,6 +169,14 @@ def words(claim: Mapping[str, Any]) -> str:
     return texts[claim["kind"]].format(**shown)
 
 
+def count_words(target: int, at_least: int, rows: int) -> str:
+    """What a count of certified pairs says."""
+    return (
+        f"for target {target}, at least {at_least} of all {rows * (rows - 1) // 2} "
+        f"pairs of training examples keep their order"
+    )
+
+
 def threat_words(threat: Mapping[str, Any]) -> str:
     """The threat in words."""
     number = {name: given(x) for name, x in threat.items() if isinstance(x, float)}
@@ -180,34 +192,16 @@ def threat_words(threat: Mapping[str, Any]) -> str:
         "at most {support}",
         "replace": "the replacement of any {points} training examples by others whose "
         "natural norm is at most {support}",
+        "euclidean2": "every distribution of features within order-2 Wasserstein "
+        "distance {eps} of the stored ones in raw, Euclidean feature space, covered by "
+        "the natural ball that is larger by the spectral amplification "
+        "1 / sqrt(lambda_min(Q))",
+        "moving": "every distribution of features within order-2 Wasserstein distance "
+        "{eps} of the stored ones, measured by the fixed metric Q^-1, while every "
+        "target may move by natural distance {target} and every training example that "
+        "the claim names by {examples}",
+        "winf": "every training set in which each example is moved by at most natural "
+        "distance {eps} (order-infinity Wasserstein), the examples that the claim "
+        "names among them, and the target by as much; distances are measured by the "
+        "fixed metric Q^-1",
     }[threat["kind"]].format(points=points, **number)
-
-
-def kappa_square(
-    threat: Mapping[str, Any], rows: int, norms: tuple[Fraction, ...] = ()
-) -> Fraction | None:
-    """The square of the number a cosine must exceed; None if nothing can hold.
-
-    Args:
-        threat: as `threat` returns it.
-        rows: number of training examples N.
-        norms: upper bounds of the squared natural norms of all training features, in
-            falling order; for the threats of `NEED_NORMS`.
-    """
-    kind = threat["kind"]
-    if kind in NEED_NORMS and len(norms) != rows:
-        return None
-    if kind == "w2":
-        square = Fraction(threat["eps"]) ** 2
-        return square * (2 - square) if square < 1 else None
-    support = Fraction(threat.get("support", 0.0))
-    if kind == "w1":
-        reach = support * Fraction(threat["eps"])
-        inside = norms[0] <= support**2
-        return (reach / (1 - reach)) ** 2 if inside and 2 * reach < 1 else None
-    points = threat["points"]
-    gone = Fraction(0) if kind == "add" else sum(norms[:points], Fraction(0)) / rows
-    new = points * support**2 / rows
-    if gone >= 1 or (kind != "add" and points >= rows):
-        return None
-    return ((new + gone) / (2 + new - gone)) ** 2

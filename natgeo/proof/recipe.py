@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from natgeo.errors import UnfitEnvironmentError
 from natgeo.proof.data import Data
 from natgeo.proof.exact import root_above
 
-_U = 2.0**-53
+U = 2.0**-53
 _BLOCK = 1024
 _PAIRS = 4096
 
@@ -36,7 +37,36 @@ class Rows:
     @property
     def reach(self) -> np.ndarray:
         """Upper bounds of the norms of the exact rows."""
-        return _up(self.norms + self.errors)
+        return up(self.norms + self.errors)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a whitened cosine must exceed under one threat.
+
+    Attributes:
+        closed: by the closed form.
+        eps: radius of an order-2 ball under a positive ridge, or None.
+        eta: the proven whitening error.
+    """
+
+    closed: float
+    eps: float | None
+    eta: float
+
+    def needed(self, shares: np.ndarray) -> np.ndarray:
+        """By the better of both bounds, for upper bounds of y = a_u^2 + a_v^2, [B].
+
+        T = eps sqrt(y) + eps^2 (h t + g y), with t = 1 / (1 - eps), h = (1 + kappa)/2
+        and g = t^2 - 1/2 = 1/2 + t^2 eps (2 - eps).
+        """
+        if self.eps is None:
+            return np.full(np.shape(shares), self.closed)
+        eps, t = self.eps, 1 / (1 - self.eps)
+        h = (1 + eps * math.sqrt(2 - eps * eps)) / 2
+        g = 0.5 + t * t * eps * (2 - eps)
+        found = eps * np.sqrt(shares) + eps * eps * (h * t + g * shares)
+        return np.fmin(self.closed, up((up(found) + self.eta) / (1 - self.eta)))
 
 
 class Recipe:
@@ -52,7 +82,7 @@ class Recipe:
 
     def __init__(self, data: Data, whitener: np.ndarray, ridge: float):
         require_sound_arithmetic()
-        self._data, self._whitener = data, whitener
+        self._data, self._whitener, self._ridge = data, whitener, ridge
         with np.errstate(over="ignore", invalid="ignore"):
             self._gain = float(_norms(whitener.reshape(1, -1))[0])
             self.train = _joined([self.whiten(x) for x in data.blocks(_BLOCK)])
@@ -61,8 +91,8 @@ class Recipe:
     def whiten(self, rows: np.ndarray, formation: np.ndarray | float = 0.0) -> Rows:
         """W x for float64 rows x that are `formation` away from the exact ones."""
         found = rows @ self._whitener.T
-        lost = _gamma(rows.shape[1]) * _norms(rows) * self._gain
-        return Rows(found, _norms(found), _up(lost + formation * self._gain))
+        lost = gamma(rows.shape[1]) * _norms(rows) * self._gain
+        return Rows(found, _norms(found), up(lost + formation * self._gain))
 
     def norms(self) -> tuple[Fraction, ...]:
         """Upper bounds of all squared natural norms, in falling order.
@@ -72,42 +102,106 @@ class Recipe:
         if not self.eta < 1:
             return ()
         with np.errstate(over="ignore", invalid="ignore"):
-            squares = _up(self.train.reach**2 / (1 - self.eta))
+            squares = up(self.train.reach**2 / (1 - self.eta))
         if not np.isfinite(squares).all():
             return ()
         return tuple(Fraction(x) for x in np.sort(squares)[::-1].tolist())
 
-    def proven(self, pairs: np.ndarray, kappa_square: Fraction) -> np.ndarray:
+    def proven(
+        self, pairs: np.ndarray, kappa_square: Fraction, eps: float | None = None
+    ) -> np.ndarray:
         """Of which pairs (t, i, j) it is proven that i keeps its place above j, [P].
 
         Args:
             pairs: whole numbers, [P, 3].
             kappa_square: the square of what a cosine must exceed.
+            eps: radius of an order-2 ball, whose second bound may prove a pair too.
         """
         found = np.zeros(len(pairs), bool)
         if not self.eta < 1 or kappa_square >= 1:
             return found
-        needed = float(_up((_root(kappa_square) + self.eta) / (1 - self.eta)))
+        limit = self.limit(kappa_square, eps)
         places = {index: place for place, index in enumerate(self._data.targets)}
         rows = np.asarray(list(self._data.targets.values()), np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             targets = self.whiten(rows)
             for start in range(0, len(pairs), _PAIRS):
                 part = pairs[start : start + _PAIRS]
                 t = np.array([places[index] for index in part[:, 0].tolist()])
                 found[start : start + _PAIRS] = self._proven(
-                    _take(targets, t), part[:, 1:], needed
+                    _take(targets, t), part[:, 1:], limit
                 )
         return found
 
-    def _proven(self, u: Rows, pairs: np.ndarray, needed: float) -> np.ndarray:
-        """Which whitened cosines exceed `needed`; the close ones are whitened anew."""
-        proven = _exceeds(u, self._whitened_first(pairs), needed)
-        rest = np.flatnonzero(~proven)
-        if len(rest):
-            again = self._subtracted_first(pairs[rest])
-            proven[rest] = _exceeds(_take(u, rest), again, needed)
-        return proven
+    def limit(self, kappa_square: Fraction, eps: float | None) -> Limit:
+        """What whitened cosines must exceed; needs eta < 1.
+
+        c >= c_W (1 - eta) - eta > kappa if c_W > (kappa + eta) / (1 - eta).
+        """
+        useful = eps is not None and 0 < eps < 1 and self._ridge > 0
+        closed = float(up((_root(kappa_square) + self.eta) / (1 - self.eta)))
+        return Limit(closed, eps if useful else None, self.eta)
+
+    def shares(self, rows: Rows) -> np.ndarray:
+        """Upper bounds of a_x^2, the share of the data in a squared length, [B].
+
+        With z = sqrt(ridge) W'W x it is at most (1 + eta)(1 - |z|^2 / |Wx|^2 + omega),
+        omega = eta (3 + 2 eta) / (1 - eta) (natgeo/certify/ridge.py).
+        """
+        fixed = self.fixed(rows)
+        lowest = np.maximum(_norms_below(fixed.rows) - fixed.errors, 0)
+        return self.share_of(lowest, rows.reach)
+
+    def fixed(self, rows: Rows) -> Rows:
+        """The part z = sqrt(ridge) W'W x of whitened rows W x that does not move."""
+        shrink = math.sqrt(self._ridge) * self._whitener
+        found = rows.rows @ shrink
+        size = math.sqrt(self._ridge) * self._gain
+        # sqrt(ridge) W has spectral norm sqrt(1 + eta) at most.
+        lost = gamma(rows.rows.shape[1] + 4) * size * rows.norms
+        errors = up(lost + math.sqrt(1 + self.eta) * rows.errors)
+        return Rows(found, _norms(found), errors)
+
+    def share_of(self, fixed: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        """The same from lower bounds of |z| and upper bounds of |Wx|."""
+        # Squares that overflowed are no lower bounds.
+        ratio = np.square(_down(np.where(fixed < 2.0**450, fixed, 0) / reach))
+        omega = self.eta * (3 + 2 * self.eta) / (1 - self.eta)
+        rest = np.maximum(1 - ratio, 0) + 2.0**-50  # the subtraction rounds
+        return np.fmin(1.0, up((1 + self.eta) * (rest + omega)))
+
+    def _proven(self, u: Rows, pairs: np.ndarray, limit: Limit) -> np.ndarray:
+        """Which whitened cosines exceed the limit; the close ones are whitened anew."""
+        found = np.zeros(len(pairs), bool)
+        for make in (self._whitened_first, self._subtracted_first):
+            rest = np.flatnonzero(~found)
+            if len(rest):
+                found[rest] = self._exceed(_take(u, rest), make(pairs[rest]), limit)
+        return found
+
+    def _exceed(self, u: Rows, v: Rows, limit: Limit) -> np.ndarray:
+        """By the closed form, and where that fails by the bound under a ridge."""
+        found = _exceeds(u, v, limit.closed)
+        rest = np.flatnonzero(~found)
+        if limit.eps is not None and len(rest):
+            left, right = _take(u, rest), _take(v, rest)
+            needed = limit.needed(up(self.shares(left) + self.shares(right)))
+            found[rest] = _exceeds(left, right, needed)
+        return found
+
+    @cached_property
+    def weighted(self) -> Rows:
+        """Whitened training features times their residual weights."""
+        size, rows = np.abs(self._data.weights), self.train
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = rows.rows * self._data.weights[:, None]
+            lost = size * (rows.errors + 2 * U * rows.norms)
+            return Rows(found, _norms(found), up(lost))
+
+    def target(self, index: int) -> Rows:
+        """A whitened target, as a row of its own."""
+        row = np.asarray(self._data.targets[index], np.float64)
+        return self.whiten(row[None])
 
     def _whitened_first(self, pairs: np.ndarray) -> Rows:
         """r_i (W x_i) - r_j (W x_j): cheap, and blunt for near duplicates."""
@@ -115,10 +209,10 @@ class Recipe:
         for index in pairs.T:
             row, weight = _take(self.train, index), self._data.weights[index]
             parts.append(row.rows * weight[:, None])
-            lost += np.abs(weight) * (row.errors + 2 * _U * row.norms)
+            lost += np.abs(weight) * (row.errors + 2 * U * row.norms)
         found = parts[0] - parts[1]
         norms = _norms(found)
-        return Rows(found, norms, _up(lost + 2 * _U * norms))
+        return Rows(found, norms, up(lost + 2 * U * norms))
 
     def _subtracted_first(self, pairs: np.ndarray) -> Rows:
         """W (r_i x_i - r_j x_j): keeps the digits of near duplicates."""
@@ -127,10 +221,10 @@ class Recipe:
             rows = np.asarray(self._data.store.rows(index), np.float64)
             weight = self._data.weights[index]
             parts.append(rows * weight[:, None])
-            rounded = (np.abs(weight) != 1) * 2 * _U
+            rounded = (np.abs(weight) != 1) * 2 * U
             lost += rounded * np.abs(weight) * _norms(rows)
         found = parts[0] - parts[1]
-        return self.whiten(found, _up(lost + 2 * _U * _norms(found)))
+        return self.whiten(found, up(lost + 2 * U * _norms(found)))
 
     def _bound_eta(self, ridge: float) -> float:
         count, width = self.train.rows.shape
@@ -143,25 +237,25 @@ class Recipe:
         found -= np.eye(width)
         size = float(_norms(self.train.norms[None])[0])
         # What the sum over rows, the division, the ridge and two additions can lose.
-        first = _up(
-            float(_norms(found.reshape(1, -1))[0]) / (1 - 2 * _U)
-            + _gamma(min(count, _BLOCK) + blocks + 4) * size * size / count
-            + _gamma(width + 4) * ridge * self._gain * self._gain
+        first = up(
+            float(_norms(found.reshape(1, -1))[0]) / (1 - 2 * U)
+            + gamma(min(count, _BLOCK) + blocks + 4) * size * size / count
+            + gamma(width + 4) * ridge * self._gain * self._gain
         )
         # The rows are themselves off by D: |(X+D)'(X+D) - X'X| <= 2|X||D| + |D|^2.
-        off = _up(float(_norms(self.train.errors[None])[0]) / math.sqrt(count))
-        eta = float(_up(first + 2 * off * math.sqrt(1 + first) + off * off))
+        off = up(float(_norms(self.train.errors[None])[0]) / math.sqrt(count))
+        eta = float(up(first + 2 * off * math.sqrt(1 + first) + off * off))
         return eta if math.isfinite(eta) else math.inf
 
 
-def _exceeds(u: Rows, v: Rows, needed: float) -> np.ndarray:
+def _exceeds(u: Rows, v: Rows, needed: float | np.ndarray) -> np.ndarray:
     """Whether the whitened cosine of exact rows is proven above `needed`, [B]."""
     product = np.einsum("bk,bk->b", u.rows, v.rows)
-    lost = _gamma(u.rows.shape[1]) * u.norms * v.norms
-    lost = _up(lost + u.errors * v.norms + u.norms * v.errors + u.errors * v.errors)
+    lost = gamma(u.rows.shape[1]) * u.norms * v.norms
+    lost = up(lost + u.errors * v.norms + u.norms * v.errors + u.errors * v.errors)
     lowest = np.nextafter(product - lost, -np.inf)
     # NaN and ties compare false.
-    return np.asarray(lowest > _up(needed * _up(u.reach * v.reach)))
+    return np.asarray(lowest > up(needed * up(u.reach * v.reach)))
 
 
 def require_sound_arithmetic() -> None:
@@ -170,8 +264,8 @@ def require_sound_arithmetic() -> None:
     Raises:
         UnfitEnvironmentError: if one of these fails on this machine.
     """
-    one, half = np.float64(1), np.float64(_U)
-    rounds = one + half == 1 and one + np.nextafter(half, 1) == 1 + 2 * _U
+    one, half = np.float64(1), np.float64(U)
+    rounds = one + half == 1 and one + np.nextafter(half, 1) == 1 + 2 * U
     tiny = np.float64(2.0**-1030) * np.float64(2.0**10) == 2.0**-1020
     rng = np.random.default_rng(20251209)
     left, right = rng.integers(-(2**20), 2**20, (2, 130, 130))
@@ -183,13 +277,19 @@ def require_sound_arithmetic() -> None:
         )
 
 
-def _up(value):
+def up(value):
     """Above the exact value of an expression in non-negative numbers."""
     return value * (1 + 2.0**-40) + 2.0**-900
 
 
-def _gamma(count: int) -> float:
-    return float(_up(count * _U / (1 - count * _U)))
+def _down(value):
+    """Below the exact value of a product, quotient or root of non-negative numbers."""
+    return value * (1 - 2.0**-40)
+
+
+def gamma(count: int) -> float:
+    """An upper bound of count u / (1 - count u)."""
+    return float(up(count * U / (1 - count * U)))
 
 
 def _norms(rows: np.ndarray) -> np.ndarray:
@@ -197,7 +297,17 @@ def _norms(rows: np.ndarray) -> np.ndarray:
     exponents = np.frexp(np.abs(rows).max(axis=1))[1]
     scaled = np.ldexp(rows, -exponents[:, None])
     sizes = np.sqrt(np.einsum("bk,bk->b", scaled, scaled))
-    return _up(np.ldexp(sizes * (1 + _gamma(rows.shape[1] + 4)), exponents))
+    return up(np.ldexp(sizes * (1 + gamma(rows.shape[1] + 4)), exponents))
+
+
+def _norms_below(rows: np.ndarray) -> np.ndarray:
+    """Lower bounds of the norms of rows, scaled as `_norms`; 0 where tiny, [B]."""
+    exponents = np.frexp(np.abs(rows).max(axis=1))[1]
+    scaled = np.ldexp(rows, -exponents[:, None])
+    sizes = np.sqrt(np.einsum("bk,bk->b", scaled, scaled))
+    found = np.ldexp(_down(sizes * (1 - gamma(rows.shape[1] + 4))), exponents)
+    # What is not a number compares false.
+    return np.where((found > 2.0**-900) & (found < 2.0**900), found, 0.0)
 
 
 def _root(square: Fraction) -> float:

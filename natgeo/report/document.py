@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from natgeo.errors import ArgumentError, DataError
+from natgeo.report.queue import check_review
 from natgeo.report.schema import DOCUMENT
 from natgeo.store.manifest import write_atomically
 
@@ -66,7 +67,10 @@ def check_document(document: dict[str, Any]) -> dict[str, Any]:
     if "pair" in checked:
         _check_pair(checked["pair"])
     for d, detector in enumerate(checked.get("scan", {}).get("detectors") or []):
-        _check_recall(f"scan.detectors[{d}].recall_curve", detector["recall_curve"])
+        for curve in ("recall_curve", "roc_curve"):
+            _check_recall(f"scan.detectors[{d}].{curve}", detector[curve])
+    if "review" in checked:
+        check_review(checked["review"])
     return checked
 
 

@@ -110,7 +110,9 @@ def certification_curve(
     return _svg((3.6, 3.3) if narrow else (8.6, 3.7), draw)
 
 
-def compared_curves(curves: Mapping[str, Mapping[str, Any]]) -> str:
+def compared_curves(
+    curves: Mapping[str, Mapping[str, Any]], *, level: float | None = None
+) -> str:
     """Certification curves of up to four data sets in one figure.
 
     Certified shares are blue, first-order natural ones orange; each data set has its
@@ -118,6 +120,7 @@ def compared_curves(curves: Mapping[str, Mapping[str, Any]]) -> str:
 
     Args:
         curves: name of a data set -> `curve` section of its document.
+        level: a share to mark, with the places where the curves cross it.
 
     Returns:
         A data URI.
@@ -140,6 +143,10 @@ def compared_curves(curves: Mapping[str, Mapping[str, Any]]) -> str:
                     zorder=3,
                     clip_on=False,
                 )
+                if level is not None:
+                    _mark_crossing(axes, curve["radii"], curve[key], level, colour)
+        if level is not None:
+            axes.axhline(level, color=_INK, linewidth=0.8, zorder=2)
         handles, labels = axes.get_legend_handles_labels()
         # The certified curves first.
         order = [*range(0, len(handles), 2), *range(1, len(handles), 2)]
@@ -153,6 +160,29 @@ def compared_curves(curves: Mapping[str, Mapping[str, Any]]) -> str:
         )
 
     return _svg((8.6, 3.7), draw)
+
+
+def _mark_crossing(
+    axes: Axes,
+    radii: Sequence[float],
+    shares: Sequence[float],
+    level: float,
+    colour: str,
+) -> None:
+    """A dot where a falling curve passes the level."""
+    above = sum(share >= level for share in shares)
+    if not 0 < above < len(radii):
+        return
+    crossing = _crossing(radii, shares, above - 1, level)
+    axes.plot([crossing], [level], "o", color=colour, markersize=6, zorder=6)
+
+
+def _crossing(
+    radii: Sequence[float], shares: Sequence[float], last: int, level: float
+) -> float:
+    """Where a curve passes the level after its point `last`, on a log scale."""
+    drop = (shares[last] - level) / (shares[last] - shares[last + 1])
+    return radii[last] * (radii[last + 1] / radii[last]) ** drop
 
 
 def _share_axes(axes: Axes, low: float, high: float) -> None:
@@ -186,8 +216,7 @@ def _label_curve(
     height = min(level, shares[last]) if above else shares[0]
     crossing = radii[last]
     if above and last + 1 < len(radii):
-        drop = (shares[last] - level) / (shares[last] - shares[last + 1])
-        crossing = radii[last] * (radii[last + 1] / radii[last]) ** drop
+        crossing = _crossing(radii, shares, last, level)
     late = crossing > start * (stop / start) ** room
     place: dict[str, Any] = {
         "xytext": (-7 if late else 7, 0 if above else 8),
@@ -299,6 +328,50 @@ def _interval(axes: Axes, place: int, row: Mapping[str, Any], worst: int) -> Non
         zorder=6,
         bbox=_HALO,
     )
+
+
+def influence_intervals(target: Mapping[str, Any]) -> str:
+    """Influences on a target: proven intervals, and first-order ones inside them.
+
+    Args:
+        target: an entry of `convex.targets` of a checked document.
+
+    Returns:
+        A data URI.
+    """
+    shown = target["influences"][:MOST_ROWS]
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(0, color=_MUTED, linewidth=0.8, zorder=1)
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.set_yticks(range(len(shown)), [f"#{row['row']}" for row in shown])
+        axes.tick_params(axis="y", length=0, colors=_INK)
+        axes.grid(axis="x")
+        for place, row in enumerate(shown):
+            centre, half = row["influence"], row["half_width"]
+            if row["low"] is not None and row["high"] is not None:
+                ends = [row["low"], row["high"]]
+                axes.plot(
+                    ends,
+                    [place] * 2,
+                    color=CERTIFIED,
+                    linewidth=6,
+                    alpha=0.45,
+                    solid_capstyle="butt",
+                )
+            ends = [centre - half, centre + half]
+            axes.plot(
+                ends,
+                [place] * 2,
+                color=NATURAL,
+                linewidth=1.8,
+                solid_capstyle="butt",
+                zorder=4,
+            )
+            axes.plot([centre], [place], "o", color=_INK, markersize=4, zorder=5)
+        axes.set_xlabel("influence on the loss, per unit of weight")
+
+    return _svg((5.6, 0.8 + 0.25 * max(len(shown), 2)), draw)
 
 
 def detector_curves(detectors: Sequence[Mapping[str, Any]]) -> str | None:

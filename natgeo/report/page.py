@@ -1,6 +1,8 @@
 """The report: a result document as one self-contained HTML page.
 
-The page has no scripts, loads nothing, and says so in its content-security policy.
+The page loads nothing, and says so in its content-security policy. It has no scripts,
+but for the review of a label scan: one, inside the page, which the policy names by its
+hash. What it shows of the data it writes as text, never as HTML.
 Every string of the document is escaped by the template engine, spelled out where it
 would be invisible, and isolated so that it cannot reorder the line it stands in. The
 page is a function of the document: the same document gives the same bytes.
@@ -8,9 +10,12 @@ page is a function of the document: the same document gives the same bytes.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +23,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from natgeo import display
-from natgeo.report import figures
+from natgeo.report import figures, scan_figures
 from natgeo.report.document import check_document
+from natgeo.report.queue import queue_json
 from natgeo.store.manifest import write_atomically
 
 MOST_TARGETS = 24
 MOST_SUSPICIOUS = 120
+MOST_CLASSES = 20  # in a table of confusions
 _KINDS = {
     "demo": "Demonstration",
     "certify": "Certified rankings",
     "scan": "Label-noise scan",
     "attribution": "Certified attribution",
+    "convex": "Influence on a convex model",
 }
 _SECTIONS = (
     "summary",
@@ -38,6 +46,8 @@ _SECTIONS = (
     "targets",
     "pair",
     "scan",
+    "convex",
+    "review",
     "provenance",
 )
 
@@ -55,9 +65,10 @@ def render(document: dict[str, Any]) -> str:
     checked = check_document(document)
     sections = {name: checked.get(name) for name in _SECTIONS}
     eps = _common_radius(checked)
+    review = checked.get("review")
     return (
         _environment()
-        .get_template("report.html.j2")
+        .get_template("report.html.j2" if review is None else "review.html.j2")
         .render(
             **sections,
             title=checked["title"],
@@ -68,6 +79,8 @@ def render(document: dict[str, Any]) -> str:
             cards=_cards(checked),
             gauge=_gauge(checked.get("pair")),
             scan_view=_scan_view(checked.get("scan")),
+            influences=_influences(checked.get("convex")),
+            **({} if review is None else _review_view(review, checked.get("scan"))),
         )
     )
 
@@ -156,6 +169,56 @@ def _scan_view(scan: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "known": len(known),
         "found": sum(known),
     }
+
+
+def _influences(convex: Mapping[str, Any] | None) -> list[tuple]:
+    """Each explained row with the figure of its influences."""
+    return [
+        (target, figures.influence_intervals(target) if target["influences"] else None)
+        for target in ((convex or {}).get("targets") or [])[:MOST_TARGETS]
+    ]
+
+
+def _review_view(
+    review: Mapping[str, Any], scan: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The script of the page with its hash, its data, and the figures around it."""
+    script = _script()
+    digest = hashlib.sha256(script.encode()).digest()
+    histogram = review["histogram"]
+    return {
+        "script": Markup(script),
+        "script_hash": base64.b64encode(digest).decode(),
+        "queue_json": Markup(queue_json(review)),
+        "pictures": any(row["thumbnail"] for row in review["queue"]),
+        "histogram": histogram and scan_figures.score_histogram(histogram),
+        "roc": scan_figures.roc_curves((scan or {}).get("detectors") or []),
+        "certified": review["certified"],
+        "confusion": _confusion(review),
+    }
+
+
+def _confusion(review: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A table of few classes, the most frequent pairs of many."""
+    found, names = review["confusion"] or [], review["classes"]
+    if not found:
+        return None
+    if len(names) > MOST_CLASSES:
+        pairs = [
+            (names[c["given"]], names[c["suggested"]], c["count"])
+            for c in found[:MOST_CLASSES]
+        ]
+        return {"table": None, "pairs": pairs, "names": None}
+    counts = {(c["given"], c["suggested"]): c["count"] for c in found}
+    places = range(len(names))
+    table = [(names[a], [counts.get((a, b), 0) for b in places]) for a in places]
+    return {"table": table, "pairs": None, "names": names}
+
+
+@lru_cache(maxsize=1)
+def _script() -> str:
+    """The script of the review, exactly as it is hashed."""
+    return (files("natgeo.report") / "templates" / "review.js").read_text("utf-8")
 
 
 def _isolated(text: str) -> Markup:

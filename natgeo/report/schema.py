@@ -15,7 +15,7 @@ from natgeo.report.fields import (
     whole,
 )
 
-KINDS = ("demo", "certify", "scan", "attribution")
+KINDS = ("demo", "certify", "scan", "attribution", "convex")
 
 _FRACTION = number(0, 1)
 _RADIUS = number(0)
@@ -112,6 +112,7 @@ _DETECTOR = record(
         "auroc": _FRACTION,
         "recall_at_20": _FRACTION,
         "recall_curve": rows(rows(_FRACTION, least=2, most=2), most=10_000),
+        "roc_curve": rows(rows(_FRACTION, least=2, most=2), most=10_000),
     },
 )
 _SUSPICIOUS = record(
@@ -132,6 +133,98 @@ _SCAN = record(
         "suspicious": rows(_SUSPICIOUS, most=10_000),
     },
 )
+_INFLUENCE = record(
+    {"row": whole(), "influence": number(), "half_width": number(0)},
+    {"label": text(), "low": number(), "high": number(), "left_out": number()},
+)
+_EXPLAINED = record(
+    {"row": whole(), "influences": rows(_INFLUENCE, most=1000)},
+    {"label": text(), "predicted": text(), "loss": number()},
+)
+_CONVEX = record(
+    {
+        "label": text(empty=False),
+        "loss": choice("squared", "logistic", "multinomial"),
+        "N": whole(1),
+        "columns": whole(1),
+        "ridge": number(0),
+        "eps": _RADIUS,
+    },
+    {
+        "says": text(),
+        "chosen": text(),
+        "validation": rows(
+            record({"ridge": number(0), "loss": number(), "error": number(0)}, {}),
+            most=1000,
+        ),
+        "targets": rows(_EXPLAINED, most=1000),
+        "suspects": rows(
+            record({"row": whole(), "score": number(0)}, {"label": text()}), most=10_000
+        ),
+        "notes": rows(text(), most=1000),
+    },
+)
+_SHA256 = text("[0-9a-f]{64}", "64 hexadecimal digits")
+_EXAMPLE = {"name": text(), "text": text(), "thumbnail": thumbnail}
+_QUEUED = record(
+    {"index": whole(), "rank": whole(1), "score": number(), "given": whole()},
+    {
+        **_EXAMPLE,
+        "suggested": whole(),
+        "confidence": _FRACTION,
+        "given_probability": _FRACTION,
+        "supports_given": rows(whole(), most=10),
+        "supports_suggested": rows(whole(), most=10),
+        "lowest": whole(1),
+        "highest": whole(1),
+        "wrong": flag,
+    },
+)
+_REVIEW = record(
+    {
+        "fingerprint": _SHA256,
+        "examples": whole(1),
+        "classes": rows(text(), least=1, most=10_000),
+        "detector": text(empty=False),
+        "queue": rows(_QUEUED, most=10_000),
+    },
+    {
+        "disagree": whole(),
+        "columns": rows(text(), most=1000),
+        "others": mapping(record({"given": whole()}, _EXAMPLE), most=100_000),
+        "confusion": rows(
+            record({"given": whole(), "suggested": whole(), "count": whole(1)}, {}),
+            most=10_000,
+        ),
+        "histogram": record(
+            {
+                "edges": rows(number(), least=2, most=1000),
+                "counts": rows(whole(), least=1, most=1000),
+            },
+            {"wrong": rows(whole(), most=1000), "cut": number()},
+        ),
+        "certified": record(
+            {
+                "eps": _RADIUS,
+                "fraction": _FRACTION,
+                "shares": rows(
+                    record(
+                        {
+                            "share": _FRACTION,
+                            "count": whole(),
+                            "inside": whole(),
+                            "outside": whole(),
+                            "undecided": whole(),
+                        },
+                        {},
+                    ),
+                    most=20,
+                ),
+            },
+            {},
+        ),
+    },
+)
 DOCUMENT = record(
     {
         "natgeo": text(r"[0-9A-Za-z.+!_-]{1,60}", "a version such as '0.1.0'"),
@@ -147,6 +240,8 @@ DOCUMENT = record(
         "targets": rows(_TARGET, most=1000),
         "pair": _PAIR,
         "scan": _SCAN,
+        "convex": _CONVEX,
+        "review": _REVIEW,
         "provenance": mapping(maybe(text()), most=500),
     },
 )

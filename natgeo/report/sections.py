@@ -18,6 +18,7 @@ from natgeo.certify.distances import Change, Distance, typical
 from natgeo.certify.rankings import Rankings
 from natgeo.certify.threats import Wasserstein2
 from natgeo.evaluate import detection
+from natgeo.evaluate.roc import roc_curve
 from natgeo.labels.scan import LabelScan
 from natgeo.report.document import FORMAT
 
@@ -57,10 +58,10 @@ def geometry_section(rankings: Rankings) -> dict[str, Any]:
         "M": rankings.targets.shape[0],
         "K": geometry.width,
         "ridge": geometry.ridge,
-        "condition": _finite(geometry.condition),
-        "effective_dimension": _finite(geometry.effective_dimension),
-        "spectral_amplification": _finite(geometry.spectral_amplification),
-        "eta": _finite(rankings.proof.eta),
+        "condition": finite(geometry.condition),
+        "effective_dimension": finite(geometry.effective_dimension),
+        "spectral_amplification": finite(geometry.spectral_amplification),
+        "eta": finite(rankings.proof.eta),
         "sha256": geometry.train.digest(),
     }
 
@@ -113,8 +114,8 @@ def scale_section(
 def _distance(name: str, found: Distance) -> dict[str, Any]:
     return {
         "change": name,
-        "covariance": _finite(found.covariance),
-        "moved": _finite(found.moved),
+        "covariance": finite(found.covariance),
+        "moved": finite(found.moved),
     }
 
 
@@ -159,12 +160,17 @@ def curve_section(
         "certified": certified.tolist(),
         "sensitivity_natural": natural.tolist(),
         "sensitivity_euclidean": flat,
-        "matched": _finite(matched),
-        "amplification_median": _finite(ratio["median"]),
-        "amplification_max": _finite(ratio["max"]),
+        "matched": finite(matched),
+        "amplification_median": finite(ratio["median"]),
+        "amplification_max": finite(ratio["max"]),
         "targets": targets.shape[0],
         "pairs": rankings.pairs,
     }
+
+
+def _radius(rankings: Rankings) -> float | None:
+    """The order-2 radius, which others can be compared with; None for other threats."""
+    return rankings.threat.eps if isinstance(rankings.threat, Wasserstein2) else None
 
 
 def target_section(
@@ -197,7 +203,7 @@ def target_section(
     return {
         "target": target,
         **{"label": None, "predicted": None, "thumbnail": None, **(about or {})},
-        "eps": getattr(rankings.threat, "eps", None),
+        "eps": _radius(rankings),
         "proponents": [
             {
                 "index": int(i),
@@ -235,12 +241,14 @@ def pair_section(
         breaking = verdict.counterexample or rankings.refute(
             target=target, above=above, below=below
         )
-        found = {
-            "cost": breaking.cost,
-            "gap_before": breaking.gap_before,
-            "gap_after": breaking.gap_after,
-            "flips": breaking.flips,
-        }
+        # Only a move of the distribution alone has a cost to compare with a radius.
+        if hasattr(breaking, "cost"):
+            found = {
+                "cost": breaking.cost,
+                "gap_before": breaking.gap_before,
+                "gap_after": breaking.gap_after,
+                "flips": breaking.flips,
+            }
     return {
         "target": target,
         "above": above,
@@ -248,7 +256,7 @@ def pair_section(
         "claim": guarantee.certificate_in_words(rankings.proof, verdict),
         "status": verdict.status,
         "radius": verdict.radius,
-        "eps": getattr(rankings.threat, "eps", None),
+        "eps": _radius(rankings),
         "thumbnails": {"target": None, "above": None, "below": None}
         | dict(thumbnails or {}),
         "counterexample": found,
@@ -266,20 +274,23 @@ def scan_section(
 ) -> dict[str, Any]:
     """The most suspicious examples, and how good each detector is if that is known."""
     detectors = []
-    for name, values in scan.scores.items():
+    ordered = {scan.detector: scan.scores[scan.detector], **scan.scores}
+    for name, values in ordered.items():
         known: dict[str, Any] = {
             "auroc": None,
             "recall_at_20": None,
             "recall_curve": None,
+            "roc_curve": None,
         }
         if flipped is not None:
             known = {
                 "auroc": detection.auroc(values, flipped),
                 "recall_at_20": detection.recall_at(values, flipped, 0.2),
                 "recall_curve": detection.recall_curve(values, flipped).tolist(),
+                "roc_curve": roc_curve(values, flipped).tolist(),
             }
         detectors.append({"name": name, **known})
-    values = scan.scores["self-influence"]
+    values = scan.scores[scan.detector]
     return {
         "known_flips": None if flipped is None else int(flipped.sum()),
         "detectors": detectors,
@@ -299,6 +310,6 @@ def scan_section(
     }
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """The number, or None where JSON has no word for it."""
     return float(value) if np.isfinite(value) else None

@@ -7,6 +7,7 @@ from io import StringIO
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from natgeo.display import at_least, at_most, percent, short
@@ -38,7 +39,11 @@ def _parts(document: dict[str, Any]) -> Iterator[Any]:
     if "pair" in document:
         yield _pair(document["pair"])
     if "scan" in document:
-        yield from _scan(document["scan"])
+        yield from _scan(document["scan"], "review" in document)
+    if "review" in document:
+        yield _review(document["review"], len(document["scan"]["suspicious"]))
+    if "convex" in document:
+        yield from _convex(document["convex"])
     if "guarantee" in document:
         yield document["guarantee"]["says"]
         if document["guarantee"].get("scale"):
@@ -94,8 +99,10 @@ def _target(target: dict[str, Any]) -> Table:
     title = f"Target {target['target']}"
     if target.get("label") is not None:
         title += f": a {target['label']}, predicted {target['predicted']}"
+    eps = target.get("eps")
+    ball = "under the threat" if eps is None else f"at eps = {eps:g}"
     table = _table(
-        f"{title}. Top proponents, rank certified at eps = {target['eps']:g}",
+        f"{title}. Top proponents, rank certified {ball}",
         "training example",
         "label",
         "score",
@@ -130,7 +137,7 @@ def _pair(pair: dict[str, Any]) -> str:
     return text
 
 
-def _scan(scan: dict[str, Any]) -> Iterator[Table]:
+def _scan(scan: dict[str, Any], reviewed: bool) -> Iterator[Table]:
     if scan["known_flips"] is not None:
         table = _table(
             f"Detectors of {scan['known_flips']} wrong labels",
@@ -143,16 +150,72 @@ def _scan(scan: dict[str, Any]) -> Iterator[Table]:
                 row["name"], f"{row['auroc']:.4f}", f"{100 * row['recall_at_20']:.1f} %"
             )
         yield table
+    if reviewed:
+        return  # the queue says more
     table = _table(
-        "Most suspicious labels", "rank", "training example", "label", "self-influence"
+        "Most suspicious labels", "rank", "training example", "label", "suspicion"
     )
     for row in scan["suspicious"]:
         note = " (flipped)" if row["flipped"] else ""
         given = row["given"] if row["given"] is not None else "-"
         table.add_row(
-            str(row["rank"]), str(row["index"]), f"{given}{note}", f"{row['score']:.4g}"
+            str(row["rank"]),
+            str(row["index"]),
+            escape(f"{given}{note}"),
+            f"{row['score']:.4g}",
         )
     yield table
+
+
+def _convex(convex: dict[str, Any]) -> Iterator[Any]:
+    for target in convex["targets"]:
+        table = _table(
+            f"Row {target['row']}: {target['label']}, predicted {target['predicted']}. "
+            f"Influence on its loss, intervals at eps = {convex['eps']:g}",
+            "training row",
+            "label",
+            "influence",
+            "proven interval",
+            "first order*",
+            "loss without it",
+        )
+        for row in target["influences"]:
+            proven = "nothing proven"
+            if row["low"] is not None:
+                proven = f"{at_least(row['low'])} to {at_most(row['high'])}"
+            table.add_row(
+                str(row["row"]),
+                row["label"],
+                f"{row['influence']:.4g}",
+                proven,
+                f"± {row['half_width']:.2g}",
+                f"{row['left_out']:+.2g}",
+            )
+        table.caption = "* not a certificate: worst-case retraining leaves it"
+        yield table
+    table = _table("Largest self-influence", "training row", "label", "self-influence")
+    for row in convex["suspects"]:
+        table.add_row(str(row["row"]), row["label"], f"{row['score']:.4g}")
+    yield table
+    yield "\n".join(f"- {line}" for line in [convex["says"], *convex["notes"]] if line)
+
+
+def _review(review: dict[str, Any], top: int) -> Table:
+    classes = review["classes"]
+    table = _table(
+        "Most suspicious labels", "rank", "example", "given", "more likely", "p"
+    )
+    for row in review["queue"][:top]:
+        name = row["name"] if row["name"] is not None else str(row["index"])
+        other, share = row["suggested"], row["confidence"]
+        table.add_row(
+            str(row["rank"]),
+            escape(name) + (" (wrong)" if row["wrong"] else ""),
+            escape(classes[row["given"]]),
+            "-" if other is None else escape(classes[other]),
+            "-" if share is None else percent(share),
+        )
+    return table
 
 
 def _table(title: str, *columns: str) -> Table:

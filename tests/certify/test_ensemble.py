@@ -268,6 +268,26 @@ def test_mean_weights_are_correctly_rounded_and_their_rounding_counts():
     assert made.v.formation >= 2.0**-53 * np.linalg.norm(made.v.vector)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_ranks_are_those_of_the_verdicts(count):
+    order = ng.certify_ensemble(ng.ensemble(members(5, count), 0.1), Wasserstein2(0.05))
+    total = 0
+    for t in range(M):
+        above = np.zeros((N, N), bool)
+        for i, j in itertools.permutations(range(N), 2):
+            found = order.verdict(target=t, above=i, below=j)
+            above[i, j] = found.status == "certified"
+        ranks = order.ranks(t)
+        np.testing.assert_array_equal(ranks[:, 0], 1 + above.sum(axis=0))
+        np.testing.assert_array_equal(ranks[:, 1], N - above.sum(axis=1))
+        assert order.fraction[t] == above.sum() / order.pairs
+        total += above.sum()
+    assert 0 < total < M * order.pairs
+    for bad in (M, -1, True):
+        with pytest.raises(ArgumentError, match="target"):
+            order.ranks(bad)
+
+
 def test_sums_are_rounded_down():
     rng = np.random.default_rng(0)
     for _ in range(200):

@@ -14,7 +14,7 @@ from natgeo.certify.rounding import prove
 from natgeo.certify.statements import Combination, Statement
 from natgeo.certify.threats import Delete, Wasserstein2, WassersteinInfinity
 from natgeo.certify.verdict import decide
-from natgeo.errors import ArgumentError
+from natgeo.errors import ArgumentError, DataError
 from tests import attacks, oracles
 
 N = 12
@@ -238,6 +238,24 @@ def test_moving_everything_never_breaks_an_order_infinity_certificate(rng):
     assert tight < 0.7  # the moves do matter
 
 
+def test_an_order_infinity_claim_is_not_refuted_by_moves_it_does_not_allow():
+    """Found in the order-2 ball: some example moves too far, the pair's on its own."""
+    rng, tried = np.random.default_rng(0), 0
+    train, targets, eps = rng.normal(size=(N, 3)), rng.normal(size=(1, 3)), 0.1
+    geometry = ng.natural_geometry(ng.MemoryStore(train), 0.0)
+    order = ng.certify_rankings(geometry, targets, WassersteinInfinity(eps))
+    root = np.linalg.cholesky(oracles.covariance(train, 0.0))
+    for i, j in ((0, 6), (3, 6), (4, 7), (5, 7)):
+        found = order.refute(target=0, above=i, below=j)
+        steps = np.linalg.norm(np.linalg.solve(root, (found.rows - train).T), axis=0)
+        apart = not np.allclose(found.right, found.rows[i] - found.rows[j])
+        tried += found.flips and (steps.max() > eps or apart)
+        assert not (found.inside and (steps.max() > eps or apart))
+        verdict = order.verdict(target=0, above=i, below=j, attack=True)
+        assert verdict.status == "undecided"
+    assert tried == 4
+
+
 def test_it_certifies_less_than_without_moves_and_as_much_at_zero():
     _, weights, targets, geometry, proof = problem(2)
     for kind in KINDS:
@@ -282,15 +300,154 @@ def test_it_says_what_moves():
     assert WassersteinInfinity(0.25) == WassersteinInfinity(0.25)
 
 
-def test_all_pairs_at_once_are_refused():
-    _, _, targets, geometry, _ = problem()
-    order = ng.certify_rankings(geometry, targets, WassersteinInfinity(0.01))
+def test_what_it_cannot_say_is_refused_with_a_way_out():
+    _, _, targets, geometry, proof = problem(4)
+    threat = WassersteinInfinity(0.01)
+    with pytest.raises(ArgumentError, match="certify_rankings"):
+        threat.kappa(proof)
+    order = ng.certify_rankings(geometry, targets, threat)
     with pytest.raises(ArgumentError, match="depends on the statement"):
-        _ = order.fraction
-    with pytest.raises(ArgumentError, match="depends on the statement"):
-        order.ranks(0)
-    with pytest.raises(ArgumentError, match="bounds signs, not scores"):
-        order.score_ranges(0)
+        ng.certified_pairs(order, 0, [0])
+    member = (np.asarray(geometry.train), targets)
+    twice = ng.ensemble([member, member], ridge=0.1)
+    with pytest.raises(ArgumentError, match="certify each checkpoint"):
+        ng.certify_ensemble(twice, threat)
+
+
+def worst_forms(train, ridge, statement, threat, rng, tries=40):
+    """Forms u'M v' of displaced points under displaced data, all inside the threat."""
+    root = np.linalg.cholesky(oracles.covariance(train, ridge))
+    u, v = statement.u.vector, statement.v.vector
+    far = [
+        side.of_targets * threat.target + side.of_examples * threat.examples
+        for side in (statement.u, statement.v)
+    ]
+    for _ in range(tries):
+        a, b = (
+            side + distance * (root @ direction / np.linalg.norm(direction))
+            for side, distance, direction in (
+                (u, far[0], rng.normal(size=len(u))),
+                (v, far[1], rng.normal(size=len(v))),
+            )
+        )
+        if rng.random() < 0.5:  # along the other side, which changes the form the most
+            w, x = (np.linalg.solve(root, side) for side in (u, v))
+            sign = rng.choice([-1, 1])
+            a = u + sign * far[0] * root @ x / np.linalg.norm(x)
+            b = v + sign * far[1] * root @ w / np.linalg.norm(w)
+        for sign in (1, -1):
+            problem_ = attacks.Problem(
+                train, ridge, a[None], sign * b[None], np.array([threat.threat.eps]), 0
+            )
+            values, costs = attacks.witness(problem_, 1.0)
+            assert costs[0] <= threat.threat.eps * (1 + 1e-9)
+            yield sign * float(values[0])
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_a_score_range_holds_every_displaced_form(ridge):
+    rng, widths = np.random.default_rng(3), []
+    for seed in range(4):
+        train, weights, targets, geometry, proof = problem(seed, ridge)
+        threat = Moving(Wasserstein2(0.05), target=0.05, examples=0.03)
+        for kind, (statement, *_) in kinds(geometry, targets, weights).items():
+            low, high = ng.score_range(proof, statement, threat)
+            forms = list(worst_forms(train, ridge, statement, threat, rng))
+            assert low <= min(forms), kind
+            assert max(forms) <= high, kind
+            widths.append((max(forms) - min(forms)) / (high - low))
+            if low > 0:
+                assert decide(proof, statement, threat).status == "certified"
+    assert np.median(widths) > 0.5
+
+
+def test_score_ranges_are_the_single_ones():
+    train, _, targets, geometry, _ = problem(2)
+    threat = Moving(Wasserstein2(0.05), target=0.05, examples=0.03)
+    order = ng.certify_rankings(geometry, targets, threat)
+    ranges = order.score_ranges(1)
+    for i in range(len(train)):
+        np.testing.assert_allclose(
+            ranges[i], order.score_range(target=1, example=i), rtol=1e-9
+        )
+    still = Moving(Wasserstein2(0.05), target=0.0, examples=0.0)
+    np.testing.assert_allclose(
+        ng.certify_rankings(geometry, targets, still).score_ranges(1),
+        ng.certify_rankings(geometry, targets, Wasserstein2(0.05)).score_ranges(1),
+        rtol=1e-9,
+    )
+
+
+def moved_form(order, found, statement):
+    """What a counterexample says, by explicit inverses."""
+    ridge = order.geometry.ridge
+    return found.left @ np.linalg.solve(
+        oracles.covariance(found.rows, ridge), found.right
+    )
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_the_attack_breaks_what_is_just_outside_and_nothing_inside(ridge):
+    broken = tried = 0
+    for seed in range(5):
+        train, _, targets, geometry, proof = problem(seed, ridge)
+        rankings = ng.certify_rankings(geometry, targets, scaled(0.0))
+        best = np.argsort(
+            -geometry.whiten(targets[:1]) @ rankings.proof.weighted.rows.T
+        )
+        pair = {"target": 0, "above": int(best[0, 0]), "below": int(best[0, -1])}
+        statement = rankings.statement(**pair)
+        scale = largest_scale(proof, statement)
+        if not 0 < scale < 8.9:
+            continue
+        tried += 1
+        for factor in (0.999, 1.5 if ridge else 1.01):
+            threat = scaled(factor * scale)
+            order = ng.certify_rankings(geometry, targets, threat)
+            found = order.refute(**pair)
+            assert found.inside
+            # Everything it did, measured by the printed formulas.
+            root = np.linalg.cholesky(oracles.covariance(train, ridge))
+            cost = np.linalg.norm(np.linalg.solve(root, (found.rows - train).T))
+            assert cost / math.sqrt(len(train)) <= threat.threat.eps * (1 + 1e-9)
+            for side, moved in ((statement.u, found.left), (statement.v, found.right)):
+                step = np.linalg.norm(np.linalg.solve(root, moved - side.vector))
+                assert step <= threat.moves(side) * (1 + 1e-9)
+            value = moved_form(order, found, statement)
+            assert value == pytest.approx(found.gap_after, rel=1e-6, abs=1e-9)
+            assert found.flips <= (value < 0)
+            verdict = order.verdict(**pair, attack=True)
+            if factor < 1:
+                assert (found.flips, verdict.status) == (False, "certified")
+            else:
+                broken += verdict.status == "refuted"
+                assert (verdict.counterexample is not None) == (
+                    verdict.status == "refuted"
+                )
+    assert tried >= 3
+    assert broken == tried or (ridge and broken > 0)
+
+
+def test_the_attack_knows_other_threats_beside_and_what_it_cannot_do():
+    from natgeo.certify import moving_attack
+    from natgeo.certify.threats import Euclidean2
+
+    _, weights, targets, geometry, proof = problem(1)
+    made = kinds(geometry, targets, weights)
+    threat = Moving(Delete(2), target=3.0, examples=3.0)
+    found = moving_attack.attack(proof, made["group"][0], threat)
+    assert found.inside
+    assert found.flips
+    assert moving_attack.attack(proof, made["self-influence"][0], threat) is None
+    order = ng.certify_rankings(
+        geometry, targets, Moving(Euclidean2(0.1), target=0.1, examples=0.1)
+    )
+    with pytest.raises(DataError, match="Wasserstein2"):
+        order.refute(target=0, above=1, below=2)
+    assert order.verdict(target=0, above=1, below=2, attack=True).status in (
+        "certified",
+        "undecided",
+    )
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from natgeo.certify import (
     ridge,
     rounding,
     screen,
+    self_influence,
     spectral,
     statements,
     sweep,
@@ -48,11 +49,13 @@ from tests.certify import (
     test_disc,
     test_ensemble,
     test_euclidean,
+    test_every_pair,
     test_moving,
     test_ranges,
     test_ridge,
     test_rounding,
     test_screen,
+    test_self_influence,
     test_statements,
     test_sweep,
     test_threats,
@@ -530,14 +533,35 @@ SWEEP += [
     ),
 ]
 LIMITS = [
+    ("Limits.lengths", "part += share", "pass", test_sweep.check_lengths),
+    ("Limits.lengths", "part += self.flat[at]", "pass", test_sweep.check_lengths),
+    ("Limits.lengths", "+ self.own[at]", "", test_sweep.check_lengths),
     (
         "Limits.lengths",
-        "np.fmin(distance, self",
-        "0.999 * np.fmin(distance, self",
+        "np.fmin(np.square(part, out=part), 1.0)",
+        "np.square(part, out=part)",
         test_sweep.check_lengths,
     ),
-    ("Limits.lengths", " + self.share[at] * moved", "", test_sweep.check_lengths),
-    ("Limits.lengths", "self.slope[at] * distance + ", "", test_sweep.check_lengths),
+    ("Limits._turned", " + cosine * moves", "", test_every_pair.check_moving),
+    (
+        "Limits._turned",
+        "upward(moves / cosine)",
+        "0 * moves",
+        test_every_pair.check_moving,
+    ),
+    ("Limits._turned", "sine * rest + ", "", test_every_pair.check_moving),
+    (
+        "_turned",
+        "add_angles(float(kappas[place]), turn)",
+        "float(kappas[place])",
+        test_every_pair.check_moving,
+    ),
+    (
+        "example_moves",
+        "moves.examples",
+        "0.5 * moves.examples",
+        test_every_pair.check_moving,
+    ),
     ("asked", "(1 + 2.0**-39)", "(1 - 2.0**-39)", test_sweep.check_limits),
 ]
 TILES = [
@@ -569,7 +593,7 @@ TILES = [
     ("every_tile", "rows = proof.weighted", "rows = proof.train", sweep_census),
 ]
 PAIRS = [
-    ("proven_orders", "distance > limit", "distance > 0 * limit", orders),
+    ("proven_orders", "length > limits.limit", "length > 0 * limits.limit", orders),
     ("proven_orders", "np.sign(gaps) *", "", orders),
     (
         "products",
@@ -587,7 +611,12 @@ PAIRS = [
     ),
 ]
 SCREEN = [
-    ("_edges", "roots + room", "roots", test_screen.check_reference_kernel),
+    (
+        "_edges",
+        "np.add(roots, room, out=out[0])",
+        "np.add(roots, 0 * room, out=out[0])",
+        test_screen.check_reference_kernel,
+    ),
     (
         "_edges",
         "above *= np.float32(1 + _RELATIVE)",
@@ -596,18 +625,30 @@ SCREEN = [
     ),
     (
         "_edges",
-        "roots *= np.float32(1 - _RELATIVE)",
-        "pass",
+        "np.float32(1 - _RELATIVE)",
+        "np.float32(1)",
         test_screen.check_reference_kernel,
     ),
-    ("_edges", "roots -= room", "pass", test_screen.check_reference_kernel),
+    ("_edges", "below -= room", "pass", test_screen.check_reference_kernel),
     (
         "in_numpy",
         "np.max(level.rooms)",
         "np.min(level.rooms)",
         test_screen.check_reference_kernel,
     ),
-    ("in_numpy", "bound += level.second", "pass", test_screen.check_reference_kernel),
+    ("_factor", "out += rest", "pass", test_screen.check_reference_kernel),
+    (
+        "_factor",
+        "out += curve.flat[target]",
+        "pass",
+        test_screen.check_reference_kernel,
+    ),
+    (
+        "_factor",
+        "np.minimum(out, np.float32(1), out=out)",
+        "out",
+        test_screen.check_reference_kernel,
+    ),
     (
         "in_numpy",
         "range(0, rows, 255)",
@@ -636,15 +677,13 @@ SCREEN = [
     ("Scaled.error", "(rows, columns)", "(rows,)", test_screen.check_scaled),
 ]
 KERNELS = [
-    ("_ridge_rows", "jnp.float32(1 - _RELATIVE)", "1", test_screen.check_xla_kernel),
-    ("_ridge_rows", "jnp.float32(1 + _RELATIVE)", "1", test_screen.check_xla_kernel),
-    ("_ridge_rows", " - rooms, 0)", ", 0)", test_screen.check_xla_kernel),
-    ("_ridge_rows", " - rooms, 0)", " - rooms, -9)", test_screen.check_xla_kernel),
-    ("_ridge_rows", " + rooms", "", test_screen.check_xla_kernel),
+    ("_ridge_rows", " + slope * share", "", test_screen.check_xla_kernel),
+    ("_ridge_rows", " + flat[:, None]", "", test_screen.check_xla_kernel),
+    ("_ridge_rows", " + own[:, None]", "", test_screen.check_xla_kernel),
     (
         "_ridge_rows",
-        "slopes * bound + second",
-        "slopes * bound",
+        "jnp.minimum(factor, 1)",
+        "factor",
         test_screen.check_xla_kernel,
     ),
     ("_edges", "roots + room", "roots", test_screen.check_xla_kernel),
@@ -681,14 +720,6 @@ RIDGE = [
         test_ridge.check_moments_cover_their_own_rounding,
     ),
     ("moments", "whole - fixed", "whole - 1.01 * fixed", test_ridge.check_moments),
-    ("shares", "(1 + proof.eta) * ", "", test_ridge.check_shares_by_the_formula),
-    (
-        "shares",
-        " + _omega(proof.eta)",
-        "",
-        test_ridge.check_shares_with_a_long_whitener,
-    ),
-    ("shares", "moved / whole", "0.9 * moved / whole", test_ridge.check_large_ridges),
     ("_omega", "3 + 2 * eta", "2 * eta", test_ridge.check_shares_by_the_formula),
     ("threshold", "constant + ", "", test_ridge.check_threshold),
     ("threshold", "constant + ", "", test_ridge.check_directions_without_data),
@@ -706,19 +737,21 @@ RIDGE = [
     ),
     ("radius", "< cosine:", "< 1.01 * cosine:", test_ridge.check_radius),
     ("radius", "return low", "return high * 1.000001", test_ridge.check_radius),
-    ("pair_limits", "high += eta", "high += 0", test_ridge.check_pair_limits),
-    ("pair_limits", "1 / (1 - eta) ** 2", "1.0", test_ridge.check_pair_limits),
-    ("pair_limits", "rest * high * high", "0.0", test_ridge.check_pair_limits),
+    ("curve", "constant + eta", "constant", test_ridge.check_curve),
+    ("curve", "slope]) / (1 - eta)", "slope])", test_ridge.check_curve),
+    ("pair_shares", "(1 + eta) * (", "(", test_ridge.check_shares_by_the_formula),
     (
-        "pair_limits",
-        "2 * rest * slope * (high + slope)",
-        "0.0",
-        test_ridge.check_pair_limits,
+        "pair_shares",
+        " + _omega(eta)",
+        "",
+        test_ridge.check_shares_with_a_long_whitener,
     ),
-    ("pair_limits", "(1 + delta) * eps", "eps", test_ridge.check_pair_limits),
-    ("pair_limits", "(1 + eta) * _omega(eta)", "0.0", test_ridge.check_pair_limits),
-    ("pair_limits", "linear * (1 + eta)", "linear", test_ridge.check_pair_limits),
-    ("pair_limits", "* (share +", "* (0.5 * share +", test_ridge.check_pair_limits),
+    (
+        "pair_shares",
+        "moved / whole",
+        "0.9 * moved / whole",
+        test_ridge.check_large_ridges,
+    ),
 ]
 WITNESS = [
     (
@@ -789,7 +822,7 @@ RANGES = [
 MOVING = [
     ("add_angles", " + second * cosines[0]", "", test_moving.check_add_angles),
     ("add_angles", "squares >= 1", "squares >= 2", test_moving.check_add_angles),
-    ("Moving._turn", "side.of_examples, self", "0.5, self", self_influence_moves),
+    ("Moving.moves", "side.of_examples, self", "0.5, self", self_influence_moves),
     ("Moving._turn", "* stretch / long", "* 0.5 / long", self_influence_moves),
     ("Moving.kappa_for", "(statement.u, statement.v)", "(statement.u,)", pair_moves),
 ]
@@ -824,7 +857,7 @@ ENSEMBLE = [
         test_ensemble.check_radius_is_tight,
     ),
     (
-        "EnsembleRankings._certified",
+        "EnsembleRankings._orders",
         "upward(rows.true_norms[t] * distance)",
         "0.8 * rows.true_norms[t] * distance",
         ensemble_fraction,
@@ -843,6 +876,25 @@ SPREADS = [
 GEOMETRY = [
     ("covariance", "/ total.count", "/ (total.count - 1)", verdict_census),
     ("covariance", "+ ridge *", "+ 0 * ridge *", verdict_census),
+]
+SELF_INFLUENCE = [
+    (function, old, new, test_self_influence.check_against_exact_rationals)
+    for function, old, new in (
+        ("_ranked", "reach = upward(needed * high)", "reach = 0 * high"),
+        ("_ranked", "np.nextafter(low - reach, -np.inf)", "low + reach"),
+        ("_ranked", "upward(high + reach)", "high - reach"),
+        ("_by_norms", "np.sort(ranked.ceiling)", "np.sort(ranked.low)"),
+        ("_won", "needed * needed *", "needed**4 *"),
+        ("_won", "(total - twice) * (total + twice)", "(total - twice) ** 2"),
+        ("_won", "2 * np.maximum", "3 * np.maximum"),
+        ("_won", "ranked.low[a, None] - ranked.high[b]", "ranked.high[a, None]"),
+    )
+] + [
+    (function, old, new, test_self_influence.check_rounding)
+    for function, old, new in (
+        ("_ranked", "* _DOWN - errors", "* _DOWN"),
+        ("_ranked", "np.square(norms + errors)", "np.square(norms)"),
+    )
 ]
 MUTATIONS = [
     Mutation(module, *entry)
@@ -867,6 +919,7 @@ MUTATIONS = [
         (ensemble, ENSEMBLE),
         (data_threats, SPREADS),
         (covariance, GEOMETRY),
+        (self_influence, SELF_INFLUENCE),
     )
     for entry in entries
 ]

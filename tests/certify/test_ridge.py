@@ -213,30 +213,17 @@ def check_radius():
         assert not oracles.holds_with_ridge(more, square, Fraction(share))
 
 
-def check_pair_limits():
-    """A whitened cosine above the limit proves c > T exactly; not much is lost."""
-    tight = []
-    for name in RIDGED[:2]:
-        for case, proof in proofs(name):
-            targets = proof.whiten(np.float64(case.targets))
-            shares = [Fraction(float(s)) for s in ridge.shares(proof, targets)]
-            fixed = ridge.ridge_rows(proof, proof.weighted)
-            eta = Fraction(proof.eta)
-            omega = eta * (3 + 2 * eta) / (1 - eta)
-            for eps, part in itertools.product(RADII[1:-2], (0.0, 1e-3, 0.3, 1.0)):
-                limits = ridge.pair_limits(proof, targets, fixed, eps)
-                for alpha, share in zip(limits.alpha, shares, strict=True):
-                    square = Fraction(float(alpha)) + Fraction(limits.beta) * Fraction(
-                        part
-                    )
-                    cosine = oracles.exact_root(square) * (1 - eta) - eta
-                    y = min(share + (1 + eta) * (Fraction(part) + omega), Fraction(2))
-                    needed = oracles.ridge_threshold(eps, y)
-                    assert cosine >= needed * (1 - Fraction(1, 2**200))
-                    if proof.eta < 1e-9 and part == 0.3:
-                        tight.append(float(cosine / needed))
-    assert 1 < np.median(tight) < 1.02
-    assert max(tight) < 1.2
+def check_curve():
+    """(T + eta) / (1 - eta) from above at every y, and closely."""
+    for eps, eta, share in itertools.product(
+        RADII, (0.0, 1e-14, 1e-3, 0.3), (0.0, 1e-9, 0.1, 1.0, 2.0)
+    ):
+        root, flat, slope = (Fraction(float(x)) for x in ridge.curve(eta, eps))
+        y = Fraction(share)
+        wanted = (oracles.ridge_threshold(eps, y) + Fraction(eta)) / (1 - Fraction(eta))
+        found = root * oracles.exact_root(y) + flat + slope * y
+        assert found >= wanted * (1 - Fraction(1, 2**200))
+        assert found <= wanted * (1 + Fraction(1, 2**35)) + Fraction(2) ** -890
 
 
 def test_ridge_rows_are_never_further_off_than_they_say():
@@ -279,18 +266,8 @@ def test_the_radius_is_proven_and_the_largest():
     check_radius()
 
 
-def test_pair_limits_prove_the_threshold():
-    check_pair_limits()
-
-
-def test_pair_limits_without_a_proof_certify_nothing():
-    case, proof = next(iter(proofs("random with ridge")))
-    targets = proof.whiten(np.float64(case.targets))
-    fixed = ridge.ridge_rows(proof, proof.weighted)
-    for eps in (0.0, 1.0, 2.0, math.nan):
-        limits = ridge.pair_limits(proof, targets, fixed, eps)
-        assert (limits.alpha == np.inf).all()
-        assert limits.beta == 0
+def test_the_curve_is_never_below_the_threshold():
+    check_curve()
 
 
 def test_rows_of_zeros_and_of_infinity_have_the_largest_share():

@@ -50,19 +50,32 @@ def hostile_level(ridge, seed, *, exact):
     right = np.tile(np.float32(rng.normal(size=columns)), (m, 1))
     right[:, 7] = left[:, 4] + np.float32(1e-4)
     gaps = np.abs(np.float64(left[0])[:, None] - np.float64(right[0]))
-    off = 1 + 2.0**-20 * rng.uniform(-3, 3, size=gaps.shape)
+    off = 1 + 2.0**-19 * rng.uniform(-3, 3, size=gaps.shape)
     first = np.float32(np.square(gaps * off))
     first[3] = np.inf
     first[4] = 0
-    second = np.float32(first * 0.5 * off) if ridge else None
-    slopes = np.float32([0.5, 0.5, 2.0])
+    curve = None
+    if ridge:
+        curve = screen.Curve(
+            np.float32(rng.uniform(0, 1, size=gaps.shape)),
+            np.float32([0.9, 0.5, 0.01]),
+            np.float32(0.7),
+            np.float32([0.01, 0.3, 2.0**-30]),
+            np.float32(0.1),
+        )
+        first = np.float32(np.square(gaps * off / np.float32(factor(curve, 0))))
+        first[3] = np.inf
+        first[4] = 0
     errors = np.zeros(3) if exact else np.array([0.0, 1e-7, 1e-3])
-    return (
-        left,
-        right,
-        screen.Level(first, second, slopes, screen.rooms(errors)),
-        errors,
-    )
+    return left, right, screen.Level(first, screen.rooms(errors), curve), errors
+
+
+def factor(curve, target):
+    """By how much the bound under a ridge is smaller, in float64."""
+    shares = np.float64(curve.shares)
+    total = shares + np.float64(curve.own[target])
+    found = np.float64(curve.root) * np.sqrt(total) + np.float64(curve.flat[target])
+    return np.minimum(found + np.float64(curve.slope) * shares, 1)
 
 
 def check_kernel(kernel):
@@ -70,24 +83,20 @@ def check_kernel(kernel):
     for ridge, seed in itertools.product((False, True), range(4)):
         left, right, level, errors = hostile_level(ridge, seed, exact=seed < 2)
         sure, possible = kernel(left, right, level)
-        first = np.float64(level.first)
         for m, error in enumerate(errors):
             gaps = np.abs(np.float64(left[m])[:, None] - np.float64(right[m]))
-            bound = first
-            if level.second is not None:
-                with np.errstate(invalid="ignore"):
-                    least = np.float64(level.slopes[m]) * first + level.second
-                bound = np.minimum(first, least)
+            bound = np.float64(level.first)
+            if level.curve is not None:
+                bound = bound * np.square(factor(level.curve, m))
             # The constants of a level are rounded to float32, five times.
             room = 5 * 2.0**-24
             least, most = np.maximum(gaps - error, 0), gaps + error
-            with np.errstate(invalid="ignore"):
-                certain = np.square(least) > bound * (1 + room)
-                conceivable = np.square(most) > bound * (1 - room)
+            certain = np.square(least) > bound * (1 + room)
+            conceivable = np.square(most) > bound * (1 - room)
             assert (sure[m] <= certain.sum(axis=0)).all()
             assert (possible[m] >= conceivable.sum(axis=0)).all()
             # And it leaves little open.
-            wide = 5e-6 * np.maximum(most, 1) + 2 * error + 1e-6
+            wide = 1e-5 * np.maximum(most, 1) + 2 * error + 2e-6
             clear = np.abs(gaps - np.sqrt(bound)) > wide
             doubt = (possible[m] - sure[m]).sum()
             if ridge:  # otherwise all targets have the largest room
@@ -183,9 +192,7 @@ def check_xla_kernel():
 def check_tall_tiles():
     """More rows than a byte can count."""
     ones = np.ones((1, 600), np.float32)
-    level = screen.Level(
-        np.zeros((600, 3), np.float32), None, np.float32([2]), np.float32([0])
-    )
+    level = screen.Level(np.zeros((600, 3), np.float32), np.float32([0]))
     for kernel in (screen.in_numpy, kernels.xla):
         assert (kernel(ones, np.zeros((1, 3), np.float32), level) == 600).all()
 

@@ -21,6 +21,7 @@ from natgeo.certify.verdict import decide
 from natgeo.geometry.natural import natural_geometry
 from natgeo.store.memory import MemoryStore
 from tests import families, oracles
+from tests.certify.test_rounding import with_whitener
 from tests.certify.test_verdict import Census
 
 RADII = (0.0, 1e-6, 0.01, 0.1, 0.4)
@@ -131,11 +132,11 @@ def check_distances(case, *, tight):
     for make in tiles_module.every_tile(proof):
         tile = make()
         seen += [tuple(int(x) for x in pair) for pair in tile.close]
-        for a, b in np.argwhere(np.isfinite(tile.distance)):
+        for a, b in np.argwhere(np.isfinite(tile.pairs.distance)):
             i, j = int(a) + tile.first.start, int(b) + tile.second.start
             seen.append((i, j))
             d = oracles.product(whitener, exact_difference(case, i, j))
-            exact, bound = oracles.dot(d, d), Fraction(float(tile.distance[a, b]))
+            exact, bound = oracles.dot(d, d), Fraction(float(tile.pairs.distance[a, b]))
             assert bound >= exact
             if tight:
                 room = Fraction(2) ** -470  # for two silent examples
@@ -149,7 +150,8 @@ def check_close_pairs(case):
     whitener = oracles.fractions(proof.geometry.whitener)
     found = scored(proof, case.targets)
     pairs = np.array(list(itertools.combinations(range(len(case.train)), 2)))
-    for chunk, gaps, distance, _ in pairs_module.decided(proof, found.targets, pairs):
+    for chunk, gaps, needed in pairs_module.decided(proof, found.targets, pairs):
+        distance = needed.distance
         for p, (i, j) in enumerate(chunk):
             d = oracles.product(whitener, exact_difference(case, i, j))
             assert Fraction(float(distance[p])) >= oracles.dot(d, d)
@@ -201,11 +203,11 @@ def check_distances_cover_the_errors_of_their_rows():
         )
         for make in tiles_module.every_tile(dataclasses.replace(proof, weighted=both)):
             tile = make()
-            for i, j in np.argwhere(np.isfinite(tile.distance)):
+            for i, j in np.argwhere(np.isfinite(tile.pairs.distance)):
                 apart = np.linalg.norm(both.rows[i] - both.rows[j])
                 needed = (apart + both.errors[i] + both.errors[j]) ** 2
-                assert tile.distance[i, j] >= needed * (1 - 1e-13)
-                assert tile.distance[i, j] <= needed + 9 * size * (
+                assert tile.pairs.distance[i, j] >= needed * (1 - 1e-13)
+                assert tile.pairs.distance[i, j] <= needed + 9 * size * (
                     both.norms[i] ** 2 + both.norms[j] ** 2
                 )
 
@@ -223,12 +225,14 @@ def check_distances_cover_the_rounding_of_the_gram_matrix():
             dataclasses.replace(proof, weighted=exact_rows)
         ):
             tile = make()
-            for i, j in np.argwhere(np.isfinite(tile.distance)):
+            for i, j in np.argwhere(np.isfinite(tile.pairs.distance)):
                 square = sum(
                     (a - b) ** 2 for a, b in zip(whole[i], whole[j], strict=True)
                 )
-                assert Fraction(float(tile.distance[i, j])) >= Fraction(square, scale)
-                assert tile.distance[i, j] <= square / scale * (1 + 1e-5)
+                assert Fraction(float(tile.pairs.distance[i, j])) >= Fraction(
+                    square, scale
+                )
+                assert tile.pairs.distance[i, j] <= square / scale * (1 + 1e-5)
 
 
 def check_limits():
@@ -262,7 +266,7 @@ def check_ratio():
         for i, j in itertools.combinations(range(len(middle)), 2):
             gap = max(abs(middle[i] - middle[j]) - 2 * half, 0.0)
             assert ratio[i, j] == pytest.approx(
-                gap**2 / tile.distance[i, j], rel=1e-9, abs=1e-300
+                gap**2 / tile.pairs.distance[i, j], rel=1e-9, abs=1e-300
             )
             assert ratio[j, i] == 0
 
@@ -274,13 +278,13 @@ def check_equality_is_not_enough():
     found = scored(proof, case.targets[:1])
 
     def same(tile, *_):
-        return np.where(np.isfinite(tile.distance), 0.25, 0.0)
+        return np.where(np.isfinite(tile.pairs.distance), 0.25, 0.0)
 
     def no_screen(errors):
         return np.zeros(len(errors), bool)
 
     for limit, claims in ((0.25, False), (np.nextafter(0.25, 0), True)):
-        limits = limits_module.Limits(*np.full((3, 1, 1), limit))
+        limits = limits_module.Limits(*np.full((6, 1, 1), limit), 0.0)
         with (
             mock.patch.object(sweep, "_ratio", same),
             mock.patch.object(sweep, "asked", return_value=limits),
@@ -298,7 +302,7 @@ def check_recounts():
         proof = prove(case.geometry())
         found = scored(proof, case.targets)
         rows = limits_module.ridge_rows(proof, [0.1])
-        limits = limits_module.asked(proof, found.targets, [0.14], [0.1], rows)
+        limits = limits_module.asked(proof, found.targets, [0.14], [0.1])
         (make,) = tiles_module.every_tile(proof, rows)
         tile = make()
         targets = np.repeat(np.arange(3), len(case.train))
@@ -324,38 +328,43 @@ def check_recounts():
 
 
 def check_lengths():
-    """min(D2, slope D2 + share DA2) >= what the bound under a ridge asks, exactly."""
+    """Lengths are what the better of the two bounds asks for, from above, exactly."""
     case = families.case("random with ridge")
-    proof = prove(case.geometry())
-    found = scored(proof, case.targets)
-    whitener = oracles.fractions(proof.geometry.whitener)
-    rows = limits_module.ridge_rows(proof, [0.1])
-    kappa = Wasserstein2(0.1).kappa()
-    limits = limits_module.asked(proof, found.targets, [kappa], [0.1], rows)
-    asked = ridge.pair_limits(proof, found.targets, rows, 0.1)
-    (make,) = tiles_module.every_tile(proof, rows)
-    tile = make()
     better = 0
-    for i, j in np.argwhere(np.isfinite(tile.distance)):
-        d = oracles.product(whitener, exact_difference(case, i, j))
-        z = oracles.product(list(zip(*whitener, strict=True)), d)
-        whole = oracles.dot(d, d)
-        moved = whole - Fraction(case.ridge) * oracles.dot(z, z)
-        assert Fraction(float(tile.moved[i, j])) >= moved
-        assert float(tile.moved[i, j]) <= float(moved) * (1 + 1e-6) + 1e-6 * float(
-            whole
+    for noise in (0.0, 1e-3):
+        geometry = case.geometry()
+        rng = np.random.default_rng(4)
+        whitener = geometry.whitener * (
+            1 + noise * rng.normal(size=geometry.whitener.shape)
         )
-        for t in range(3):
-            size = Fraction(float(found.targets.true_norms[t])) ** 2
-            tighter = Fraction(float(asked.alpha[t])) * whole + (
-                Fraction(asked.beta) * moved
-            )
-            plain = Fraction(proof.needed_cosine(kappa)) ** 2 * whole
-            length = limits.lengths(tile.distance, tile.moved, (t, 0))[i, j]
-            got = Fraction(float(length)) * Fraction(float(limits.limit[t, 0]))
-            assert got >= size * min(tighter, plain)
-            assert float(got) <= float(size * min(tighter, plain)) * (1 + 1e-5)
-            better += tighter < plain
+        proof = prove(with_whitener(geometry, whitener))
+        eta, found = Fraction(proof.eta), scored(proof, case.targets)
+        exact = oracles.fractions(proof.geometry.whitener)
+        omega = eta * (3 + 2 * eta) / (1 - eta)
+        own = [Fraction(float(x)) for x in ridge.shares(proof, found.targets)]
+        rows = limits_module.ridge_rows(proof, [0.1])
+        kappa = Wasserstein2(0.1).kappa()
+        limits = limits_module.asked(proof, found.targets, [kappa], [0.1])
+        (make,) = tiles_module.every_tile(proof, rows)
+        tile = make()
+        for i, j in np.argwhere(np.isfinite(tile.pairs.distance)):
+            d = oracles.product(exact, exact_difference(case, i, j))
+            z = oracles.product(list(zip(*exact, strict=True)), d)
+            whole = oracles.dot(d, d)
+            moved = 1 - Fraction(case.ridge) * oracles.dot(z, z) / whole
+            share = min((1 + eta) * (moved + omega), Fraction(1))
+            assert Fraction(float(tile.pairs.shares[i, j])) >= share
+            assert float(tile.pairs.shares[i, j]) <= float(share) * (1 + 1e-6) + 1e-6
+            for t in range(3):
+                size = Fraction(float(found.targets.true_norms[t])) ** 2 * whole
+                curve = oracles.ridge_threshold(0.1, own[t] + share) + eta
+                tighter = (curve / (1 - eta)) ** 2
+                plain = Fraction(proof.needed_cosine(kappa)) ** 2
+                length = limits.lengths(tile.pairs, (t, 0))[i, j]
+                got = Fraction(float(length)) * Fraction(float(limits.limit[t, 0]))
+                assert got >= size * min(tighter, plain) * (1 - Fraction(1, 2**60))
+                assert float(got) <= float(size * min(tighter, plain)) * (1 + 1e-5)
+                better += tighter < plain
     assert better > 10
 
 
@@ -599,7 +608,7 @@ def test_every_pair_is_visited_once_across_tiles(size):
     visits = np.zeros((size, size), np.int64)
     for make in tiles_module.every_tile(proof):
         tile = make()
-        visits[tile.first, tile.second] += np.isfinite(tile.distance)
+        visits[tile.first, tile.second] += np.isfinite(tile.pairs.distance)
         np.add.at(visits, tuple(tile.close.T), 1)
     np.testing.assert_array_equal(visits, np.triu(np.ones((size, size), int), 1))
 

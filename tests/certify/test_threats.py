@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from natgeo.certify import threats
-from natgeo.certify.threats import THREATS, Wasserstein2
+from natgeo.certify.threats import Wasserstein2
 from natgeo.errors import ArgumentError
 from tests import attacks, oracles
 
@@ -105,9 +105,8 @@ def test_float32_radii_are_taken_exactly():
     assert Wasserstein2(eps).eps == float(eps) != 0.1
 
 
-@pytest.mark.parametrize("name", sorted(THREATS))
-def test_every_threat_describes_itself_and_has_a_kappa(name):
-    threat = THREATS[name](0.125)
+def test_a_ball_describes_itself_and_has_a_kappa():
+    threat = Wasserstein2(0.125)
     assert "0.125" in threat.describe()
     assert type(threat.kappa()) is float
 

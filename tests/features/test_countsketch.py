@@ -118,12 +118,9 @@ def test_devices_and_batches_do_not_matter(rng):
     data = rng.standard_normal((23, 6)).astype(np.float32), rng.integers(0, 3, 23)
     projector = CountSketch(16)
     want = np.asarray(ng.featurize(task, params, data, projector))
-    for count in (1, 2, 4):
-        for size in (1, 7, 64):
-            devices = jax.devices()[:count]
-            got = ng.featurize(
-                task, params, data, projector, batch_size=size, devices=devices
-            )
-            np.testing.assert_allclose(
-                got, want, rtol=0, atol=1e-5 * np.abs(want).max()
-            )
+    for count, size in ((1, 1), (1, 7), (2, 64), (4, 7)):
+        devices = jax.devices()[:count]
+        got = ng.featurize(
+            task, params, data, projector, batch_size=size, devices=devices
+        )
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())

@@ -139,7 +139,7 @@ def test_factors_and_formed_gradients_make_up_the_gradient(rng, name):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("dim", [4, 64])
+@pytest.mark.parametrize("dim", [4, pytest.param(64, marks=pytest.mark.slow)])
 def test_both_routes_give_the_same_features(rng, name, dim):
     function, params, _ = case(name)
     x = jnp.asarray(rng.standard_normal((3, 6)), jnp.float32)

@@ -69,6 +69,9 @@ def threats() -> list:
         make.Delete(1),
         make.Add(2, 1.0),
         make.Replace(1, 0.5),
+        make.Euclidean2(1e-3),
+        make.Moving(make.Wasserstein2(0.01), target=0.01, examples=0.02),
+        make.WassersteinInfinity(0.005),
     ]
 
 
@@ -82,10 +85,10 @@ def complete(folder: Path, order: Rankings, **options) -> ng.CheckReport:
         *((one, order.threat) for one in made),
         *((made[0], threat) for threat in threats()),
     ]
-    claims = [  # by the closed form, which is the one that files prove by
+    claims = [
         (statement, threat)
         for statement, threat in wanted
-        if decide(order.proof, statement, threat).cosine > threat.kappa(order.proof)
+        if decide(order.proof, statement, threat).status == "certified"
     ]
     first = made[0].about
     broken = order.refute(
@@ -98,6 +101,7 @@ def complete(folder: Path, order: Rankings, **options) -> ng.CheckReport:
         claims,
         refutations=[(made[0], broken)] if broken.flips else [],
         pairs=pairs,
+        counts=[1],
         provenance={"model": "none"},
         **options,
     )

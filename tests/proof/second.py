@@ -38,13 +38,14 @@ def accepts(folder: Path, train: np.ndarray, weights, targets: np.ndarray) -> bo
     floor = number(data["floor"])
     witnesses = matrix(arrays.get("witnesses", np.zeros((0, 1))))
     return (
-        at_least(facts.q, floor)
+        (floor <= facts.ridge or at_least(facts.q, floor))
         and all(claim_holds(facts, c, floor, witnesses, arrays) for c in body["claims"])
         and all(
             refutation_holds(facts, part, floor, witnesses, arrays, number_of)
             for number_of, part in enumerate(body["refutations"])
         )
-        and (body["bulk"] is None or pairs_hold(facts, body["bulk"], arrays))
+        and (body["bulk"] is None or pairs_hold(facts, body["bulk"], arrays, floor))
+        and all(count_holds(facts, part, arrays, floor) for part in body["counts"])
     )
 
 
@@ -87,10 +88,10 @@ class Facts:
         squares = [dot(x, solve(self.q, x)) for x in self.train]
         return sorted(squares, reverse=True)
 
-    def kappa_square(self, threat) -> Fraction | None:
+    def kappa_square(self, threat, floor) -> Fraction | None:
         n, kind = len(self.train), threat["kind"]
-        if kind == "w2":
-            e = number(threat["eps"]) ** 2
+        if kind in ("w2", "euclidean2", "moving", "winf"):
+            e = number(threat["eps"]) ** 2 / (floor if kind == "euclidean2" else 1)
             return e * (2 - e) if e < 1 else None
         if kind == "w1":
             bound = number(threat["support"])
@@ -107,33 +108,100 @@ class Facts:
             a = points * number(threat["support"]) ** 2 / n
         return ((a + h) / (2 + a - h)) ** 2
 
+    def moves(self, statement, threat) -> tuple[Fraction, Fraction]:
+        """How far the points of both sides move together."""
+        far = number(threat["target" if threat["kind"] == "moving" else "eps"])
+        near = number(threat["examples" if threat["kind"] == "moving" else "eps"])
+        kind, r = statement["kind"], [abs(x) for x in self.weights]
+        if kind == "self_influence_pair":
+            return 2 * near, 2 * near
+        if kind == "target_pair":
+            return 2 * far, r[statement["example"]] * near
+        if kind in ("proponent", "opponent"):
+            return far, r[statement["example"]] * near
+        named = [statement["above"], statement["below"]]
+        if kind == "group":
+            named = statement["above"] + statement["below"]
+        return far, sum((r[i] for i in named), Fraction(0)) * near
+
 
 def claim_holds(facts, claim, floor, witnesses, arrays) -> bool:
-    limit = facts.kappa_square(claim["threat"])
+    threat = claim["threat"]
+    limit = facts.kappa_square(threat, floor)
     if limit is None:
         return False
-    if claim["threat"]["kind"] in ("w1", "delete", "replace") and not (
+    if threat["kind"] in ("w1", "delete", "replace") and not (
         eta_of(facts, arrays["whitener"]) < 1
     ):
         return False
-    u, v = facts.sides(claim["statement"])
-    zu, zv = (witnesses[row] for row in claim["witness"])
-    low = enclosure(facts.q, floor, (u, zu), (v, zv))[0]
-    uu = enclosure(facts.q, floor, (u, zu), (u, zu))[1]
-    vv = enclosure(facts.q, floor, (v, zv), (v, zv))[1]
-    return low > 0 and low * low > limit * uu * vv
+    sides = facts.sides(claim["statement"])
+    u, v = zip(sides, (witnesses[row] for row in claim["witness"]), strict=True)
+    low = enclosure(facts.q, floor, u, v)[0]
+    middles, highs = zip(
+        *(enclosed_square(facts.q, floor, side) for side in (u, v)), strict=True
+    )
+    if low <= 0:
+        return False
+    if threat["kind"] == "w2":
+        shares = [
+            1 - facts.ridge * lowest_inverse(facts.q, floor, side) / high
+            for side, high in zip((u, v), highs, strict=True)
+        ]
+        if low**2 > second_limit(number(threat["eps"]), sum(shares)) * math.prod(highs):
+            return True
+    if threat["kind"] in ("moving", "winf"):
+        for far, middle in zip(
+            facts.moves(claim["statement"], threat), middles, strict=True
+        ):
+            if middle <= far**2:
+                return False
+            turn = far**2 / middle
+            if limit + turn >= 1:
+                return False
+            limit = (
+                root_above(limit * (1 - turn)) + root_above(turn * (1 - limit))
+            ) ** 2
+    return low**2 > limit * math.prod(highs)
+
+
+def enclosed_square(q, floor, side) -> tuple[Fraction, Fraction]:
+    """<x, x> without its last term, which is not negative, and from above."""
+    middle = sum(enclosure(q, floor, side, side)) / 2
+    rest = subtract(side[0], times(q, side[1]))
+    return middle, middle + dot(rest, rest) / floor
+
+
+def lowest_inverse(q, floor, side) -> Fraction:
+    """|Q^-1 x|^2 from below."""
+    x, z = side
+    rest = subtract(x, times(q, z))
+    square = dot(z, z)
+    return max(
+        square - 2 * root_above(square * dot(rest, rest) / floor**2), Fraction(0)
+    )
+
+
+def second_limit(eps, share) -> Fraction:
+    """The square of T."""
+    h = (1 + root_above(eps**2 * (2 - eps**2))) / 2
+    t = 1 / (1 - eps)
+    g = t**2 - Fraction(1, 2)
+    return (eps * root_above(share) + eps**2 * (h * t + g * share)) ** 2
 
 
 def refutation_holds(facts, part, floor, witnesses, arrays, place) -> bool:
     a, b = matrix(arrays[f"moves-{place}"]), matrix(arrays[f"directions-{place}"])
     n, rank = len(facts.train), len(b)
-    cost = Fraction(0)
+    cost = trace = Fraction(0)
     pairs = list(zip(b, (witnesses[row] for row in part["cost_witness"]), strict=True))
     for k in range(rank):
         for m in range(rank):
             weight = sum((row[k] * row[m] for row in a), Fraction(0))
-            low, high = enclosure(facts.q, floor, pairs[k], pairs[m])
-            cost += max(weight * low, weight * high)
+            cost += weight * sum(enclosure(facts.q, floor, pairs[k], pairs[m])) / 2
+        trace += sum((row[k] ** 2 for row in a), Fraction(0))
+    for side in pairs:
+        middle, high = enclosed_square(facts.q, floor, side)
+        cost += trace * (high - middle)
     if cost > n * number(part["radius"]) ** 2:
         return False
     moved = [
@@ -148,19 +216,52 @@ def refutation_holds(facts, part, floor, witnesses, arrays, place) -> bool:
     return enclosure(q, lowest, (u, zu), (v, zv))[1] < 0
 
 
-def pairs_hold(facts, bulk, arrays) -> bool:
-    limit, eta = facts.kappa_square(bulk["threat"]), eta_of(facts, arrays["whitener"])
+def pairs_hold(facts, bulk, arrays, floor) -> bool:
+    proven = whitened_proof(facts, bulk["threat"], arrays, floor)
+    return all(
+        proven({"kind": "pair", "target": t, "above": i, "below": j})
+        for t, i, j in arrays["pairs"].tolist()
+    )
+
+
+def count_holds(facts, part, arrays, floor) -> bool:
+    proven = whitened_proof(facts, part["threat"], arrays, floor)
+    orders = [
+        {"kind": "pair", "target": part["target"], "above": i, "below": j}
+        for i in range(len(facts.train))
+        for j in range(len(facts.train))
+        if i != j
+    ]
+    return sum(map(proven, orders)) >= part["at_least"]
+
+
+def whitened_proof(facts, threat, arrays, floor):
+    """Whether a pair is proven by the whitener, as a function of its statement."""
+    limit, eta = facts.kappa_square(threat, floor), eta_of(facts, arrays["whitener"])
     if limit is None or eta >= 1:
-        return False
+        return lambda statement: False
     whitener = matrix(arrays["whitener"])
-    needed = (root_above(limit) + eta) / (1 - eta)
-    for t, i, j in arrays["pairs"].tolist():
-        statement = {"kind": "pair", "target": t, "above": i, "below": j}
+    omega = eta * (3 + 2 * eta) / (1 - eta)
+
+    def share(x):
+        turned = [dot(column, x) for column in zip(*whitener, strict=True)]
+        part = facts.ridge * dot(turned, turned) / dot(x, x)
+        return min(Fraction(1), (1 + eta) * (1 - part + omega))
+
+    def proven(statement):
         u, v = ([dot(row, x) for row in whitener] for x in facts.sides(statement))
-        product = dot(u, v)
-        if not (product > 0 and product**2 > needed**2 * dot(u, u) * dot(v, v)):
+        product, sizes = dot(u, v), dot(u, u) * dot(v, v)
+        if not product > 0:
             return False
-    return True
+        limits = [limit]
+        if threat["kind"] == "w2":
+            limits.append(second_limit(number(threat["eps"]), share(u) + share(v)))
+        return any(
+            product**2 > ((root_above(x) + eta) / (1 - eta)) ** 2 * sizes
+            for x in limits
+        )
+
+    return proven
 
 
 def enclosure(q, floor, left, right) -> tuple[Fraction, Fraction]:

@@ -37,8 +37,7 @@ def test_every_kind_of_claim_is_written_and_accepted(tmp_path, options):
     claims = [
         one
         for one in made
-        if decide(order.proof, one, order.threat).cosine
-        > order.threat.kappa(order.proof)
+        if decide(order.proof, one, order.threat).status == "certified"
     ]
     pairs = ng.certified_pairs(order, 0, [0, 1])
     report = ng.write_certificate(folder, order, claims, pairs=pairs)
@@ -55,7 +54,7 @@ def test_every_threat_and_form_is_written_and_accepted(tmp_path):
     report = cases.complete(tmp_path / "cert", order)
     assert report.status == "valid"
     forms = [found.form for found in report.findings]
-    assert forms == ["exact"] * 11 + ["refutation", "pairs"]
+    assert forms == ["exact"] * 14 + ["refutation", "pairs", "count"]
     assert all(found.holds for found in report.findings)
     for statement in cases.statements(order):
         assert statement.claim in str(report)
@@ -106,7 +105,7 @@ def test_a_certificate_about_other_data_is_never_valid_here(tmp_path):
     assert "not checked" in str(found)
     found = check_certificate(held, other.geometry.train)
     assert (found.status, found.exit_code) == ("other data", 1)
-    assert len(found.findings) == 13
+    assert len(found.findings) == 17
     assert all(one.holds for one in found.findings)
     assert "is valid, but about other data" in str(found)
 
@@ -172,20 +171,27 @@ def test_what_was_not_checked_is_taken_back(tmp_path, monkeypatch, error):
     assert list((tmp_path / "c").iterdir()) == []
 
 
-def test_a_claim_that_only_the_bound_under_a_ridge_proves_is_refused(tmp_path):
-    order = cases.rankings(5, n=5, k=9, ridge=0.5)
-    statement = cases.statements(order)[2]
+def between_the_bounds(order, statement):
+    """A radius that the bound under a ridge proves and the closed form does not."""
     verdict = decide(order.proof, statement, order.threat)
     closed = ng.threats.Wasserstein2.radius(verdict.cosine)
     assert closed < verdict.radius
-    between = ng.threats.Wasserstein2((closed + verdict.radius) / 2)
-    assert decide(order.proof, statement, between).status == "certified"
-    with pytest.raises(ArgumentError, match="closed form"):
-        ng.write_certificate(tmp_path / "c", order, [(statement, between)])
-    assert not (tmp_path / "c").exists()
-    held = ng.threats.Wasserstein2(closed)
-    report = ng.write_certificate(tmp_path / "c", order, [(statement, held)])
+    return closed, verdict.radius
+
+
+def test_a_claim_that_only_the_bound_under_a_ridge_proves_is_written(tmp_path):
+    order = cases.rankings(5, n=5, k=9, ridge=0.5)
+    statement = cases.statements(order)[2]
+    closed, radius = between_the_bounds(order, statement)
+    claims = [
+        (statement, ng.threats.Wasserstein2(eps))
+        for eps in (closed, (closed + radius) / 2, radius)
+    ]
+    report = ng.write_certificate(tmp_path / "c", order, claims)
     assert report.status == "valid"
+    train, targets = np.asarray(order.geometry.train), np.asarray(order.targets)
+    weights = order.geometry.train.column("weights")
+    assert second.accepts(tmp_path / "c", train, weights, targets)
 
 
 def test_the_answer_names_the_data_and_the_ridge(tmp_path):

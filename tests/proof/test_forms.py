@@ -59,6 +59,31 @@ def check_enclosures_are_not_narrower():
         assert abs(found.form(found) - true) <= found.room(found)
 
 
+def check_shares():
+    """a_x^2 from above and the sine of a move from above, for any witness."""
+    rng = np.random.default_rng(6)
+    close = 0
+    for turn in range(120):
+        n, k = int(rng.integers(2, 8)), int(rng.integers(1, 5))
+        train, ridge = rng.standard_normal((n, k)), [0.5, 3.0][turn % 2]
+        q = oracles.exact_covariance(train, ridge)
+        x = rng.standard_normal(k)
+        exact = oracles.exact_solve(q, oracles.fractions(x))
+        size = rng.choice([0.0, 1e-6, 0.1, 1.0, 1e6])
+        guess = np.array([float(a) for a in exact])
+        guess = guess * (1 + size * rng.choice([-1, 1], k))
+        found = solved(train, ridge, Fraction(ridge), x, guess)
+        length = oracles.dot(oracles.fractions(x), exact)
+        share = 1 - Fraction(ridge) * oracles.dot(exact, exact) / length
+        assert found.share(Fraction(ridge), Fraction(ridge)) >= share
+        close += found.share(Fraction(ridge), Fraction(ridge)) <= share + Fraction(1e-4)
+        for part in (0.1, 0.99, 1.01, 3.0):
+            distance = Fraction(part) * Fraction(float(length) ** 0.5)
+            sine = min(distance**2 / length, Fraction(1))
+            assert found.turn_square(distance) >= sine
+    assert close > 30
+
+
 def check_floors():
     """Singular data have no floor, although a rounded Cholesky factor may exist."""
     rng = np.random.default_rng(11)
@@ -86,7 +111,12 @@ def check_floors():
     assert proven == 300
 
 
-CHECKS = (check_enclosures, check_enclosures_are_not_narrower, check_floors)
+CHECKS = (
+    check_enclosures,
+    check_enclosures_are_not_narrower,
+    check_floors,
+    check_shares,
+)
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -11,13 +11,30 @@ import pytest
 
 import natgeo as ng
 from natgeo.errors import ArgumentError, DataError
-from natgeo.proof import checker, exact, forms, language, recipe
+from natgeo.proof import (
+    checker,
+    counting,
+    exact,
+    forms,
+    language,
+    recipe,
+    thresholds,
+)
 from natgeo.proof.checker import check_certificate
 from tests.certify.test_mutations import Mutation
-from tests.proof import cases, test_exact, test_forgery, test_recipe, test_tampering
+from tests.proof import (
+    cases,
+    test_counting,
+    test_exact,
+    test_forgery,
+    test_recipe,
+    test_tampering,
+    test_thresholds,
+)
 from tests.proof.test_forms import check_enclosures as enclosures
 from tests.proof.test_forms import check_enclosures_are_not_narrower as narrower
 from tests.proof.test_forms import check_floors
+from tests.proof.test_forms import check_shares as shares
 
 
 def tampering(*names):
@@ -143,6 +160,26 @@ FORMS = [
         "total += 0 * trace *",
         tampering("cost witness of another vector"),
     ),
+    ("Solved.share", " - 2 * root_above", " - 0 * root_above", shares),
+    ("Solved.share", "return 1 - ridge", "return 1 - 2 * ridge", shares),
+    (
+        "Solved.turn_square",
+        "distance**2 / shortest",
+        "distance**2 / self.longest() / 2",
+        shares,
+    ),
+    (
+        "ExactCheck._turns",
+        "abs(self._weight(term))",
+        "self._weight(term)",
+        test_thresholds.check_reach,
+    ),
+    (
+        "ExactCheck._turns",
+        "target if term.target else ",
+        "",
+        test_thresholds.check_reach,
+    ),
     ("is_floor", "0 < floor <= ridge.entry(0)", "floor > 0", floors),
     (
         "_Moved.solved",
@@ -155,15 +192,57 @@ FORMS = [
     ("_exceeds", "rest.squared() <= (count * slack) ** 2", "True", check_floors),
     ("_exceeds", "Fraction(room) - floor", "Fraction(room) + 9 * floor", check_floors),
 ]
-LANGUAGE = [
-    ("kappa_square", "if square < 1 else None", "", tampering("eps beyond one")),
+THRESHOLDS = [
+    ("_order_2", "if square < 1 else None", "", tampering("eps beyond one")),
+    (
+        "_order_2",
+        "square /= facts.floor",
+        "pass",
+        tampering("Euclidean ball too large"),
+    ),
     (
         "kappa_square",
-        "inside = norms[0] <= support**2",
+        "inside = facts.norms[0] <= support**2",
         "inside = True",
         tampering("support below the data"),
     ),
-    ("kappa_square", "square * (2 - square)", "square", forgery),
+    ("_order_2", "square * (2 - square)", "square", forgery),
+    ("added_square", "if total + square >= 1", "if False", test_thresholds.check_sums),
+    ("added_square", "root_above(part)", "part", test_thresholds.check_sums),
+    ("added_square", "square * (1 - total)", "square", test_thresholds.check_sums),
+    ("ridge_square", "h * t + ", "", test_thresholds.check_ridge),
+    ("ridge_square", "+ g * share", "", test_thresholds.check_ridge),
+    (
+        "ridge_square",
+        "eps * root_above(share)",
+        "eps * share",
+        test_thresholds.check_ridge,
+    ),
+    ("ridge_square", "1 / (1 - eps)\n", "1\n", test_thresholds.check_ridge),
+]
+COUNTING = [
+    ("_room", "gamma(rows.rows.shape[1] + 8)", "0.0", test_counting.check_distances),
+    ("_room", "* sizes * sizes", "* sizes", test_counting.check_distances),
+    ("_Gram.distances", "+ lost", "- lost", test_counting.check_distances),
+    ("_Gram.below", "- lost", "+ lost", test_counting.check_distances),
+    ("_Sweep.tile", "proven & once", "proven", test_counting.check_counts),
+    (
+        "_Sweep.tile",
+        "gaps > up(self._limit",
+        "gaps >= 0 * up(self._limit",
+        test_counting.check_counts,
+    ),
+    (
+        "_Sweep._shares",
+        "return self._recipe",
+        "return 0.5 * self._recipe",
+        test_counting.check_counts,
+    ),
+    ("_Sweep.__init__", "< 2.0**1000", "<= np.inf", test_counting.check_huge_targets),
+    ("_one_by_one", "found[0] | found[1]", "found[0]", test_counting.check_counts),
+    ("_tiles", "cuts[: place + 1]", "cuts[:place]", test_counting.check_counts),
+]
+LANGUAGE = [
     (
         "sides",
         "[Term(-1, False, j, True) for j in below]",
@@ -178,22 +257,29 @@ EXACT = [
 RECIPE = [
     (
         "Recipe.whiten",
-        "_gamma(rows.shape[1])",
+        "gamma(rows.shape[1])",
         "0.0",
         test_recipe.check_rows,
     ),
     ("Recipe.whiten", " + formation * self._gain", "", test_recipe.check_formation),
     (
         "Recipe._whitened_first",
-        "row.errors + 2 * _U * row.norms",
-        "2 * _U * row.norms",
+        "row.errors + 2 * U * row.norms",
+        "2 * U * row.norms",
         test_recipe.check_rows,
     ),
     ("Recipe.norms", " / (1 - self.eta)", "", test_recipe.check_self_influences),
     ("Recipe.norms", "if not self.eta < 1", "if False", useless),
-    ("Recipe.proven", "+ self.eta) / (1 - self.eta)", ")", pairs),
+    ("Recipe.limit", "+ self.eta) / (1 - self.eta)", ")", pairs),
+    ("Recipe.share_of", "(1 + self.eta) * ", "", test_recipe.check_shares),
+    ("Recipe.share_of", "rest + omega", "rest", test_recipe.check_shares),
+    ("Recipe.share_of", "1 - ratio", "1 - 1.01 * ratio", test_recipe.check_shares),
+    ("Recipe.shares", " - fixed.errors", "", test_recipe.check_shares),
+    ("Limit.needed", "h * t + ", "", test_recipe.check_needed),
+    ("Limit.needed", " + g * shares", "", test_recipe.check_needed),
+    ("Limit.needed", " + self.eta) / (1 - self.eta)", ")", test_recipe.check_needed),
     ("Recipe.proven", "not self.eta < 1 or ", "", pairs),
-    ("_exceeds", "_gamma(u.rows.shape[1])", "0.0", test_recipe.check_products),
+    ("_exceeds", "gamma(u.rows.shape[1])", "0.0", test_recipe.check_products),
     ("_exceeds", "lost + u.errors * v.norms", "lost", test_recipe.check_products),
     ("_exceeds", " + u.norms * v.errors", "", test_recipe.check_products),
     ("_exceeds", "product - lost", "product + lost", test_recipe.check_products),
@@ -229,6 +315,8 @@ MUTATIONS = [
     for module, entries in (
         (forms, FORMS),
         (language, LANGUAGE),
+        (thresholds, THRESHOLDS),
+        (counting, COUNTING),
         (exact, EXACT),
         (recipe, RECIPE),
         (checker, CHECKER),

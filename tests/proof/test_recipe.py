@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -95,6 +96,51 @@ def check_self_influences():
                 assert bound >= exact
 
 
+def check_shares():
+    """a_x^2 from above, with whiteners that are off as well."""
+    for case, geometry, honest in recipes(("random with ridge", "offset")):
+        q = oracles.exact_covariance(case.train, case.ridge)
+        x = np.linalg.eigh(geometry.covariance)[1][:, :1].T
+        rows = np.concatenate([np.float64(case.train), x])
+        truth = [
+            oracles.exact_moment_share(q, case.ridge, row)
+            for row in oracles.fractions(rows)
+        ]
+        for scale in (1.0, 1.001, 1.01, 1.02, 0.99):
+            data = Data(geometry.train, {})
+            recipe = Recipe(data, scale * geometry.whitener, case.ridge)
+            found = recipe.shares(recipe.whiten(rows))
+            for share, exact in zip(found, truth, strict=True):
+                assert 1 >= Fraction(float(share)) >= exact
+        assert recipe.eta > 1e-3 > honest.eta
+        whole = honest.whiten(rows)
+        off = Rows(whole.rows, whole.norms, whole.norms * 1e-3)
+        fixed = np.linalg.norm(honest.fixed(off).rows, axis=1)
+        lowest = np.maximum(fixed - honest.fixed(off).errors, 0) / off.reach
+        assert (honest.shares(off) >= np.minimum(1 - lowest**2, 1)).all()
+        ratio = 0.25 * np.ones(3)
+        for eta in (0.0, 1e-3, 0.1):
+            honest.eta = eta
+            omega = eta * (3 + 2 * eta) / (1 - eta)
+            want = (1 + eta) * (1 - ratio**2 + omega)
+            got = honest.share_of(ratio, np.ones(3))
+            assert (got >= np.minimum(want, 1)).all()
+        assert (honest.share_of(np.full(1, np.inf), np.ones(1)) == 1).all()
+
+
+def check_needed():
+    """The better of kappa and T, with the whitening error, from above."""
+    for eps, share, eta in itertools.product(
+        (1e-9, 1e-3, 0.1, 0.9), (0.0, 1e-6, 0.3, 2.0), (0.0, 1e-9, 1e-2)
+    ):
+        exact = oracles.ridge_threshold(eps, Fraction(share))
+        wanted = (exact + Fraction(eta)) / (1 - Fraction(eta))
+        found = module.Limit(np.inf, eps, eta).needed(np.array([share]))[0]
+        assert wanted <= Fraction(float(found)) <= wanted * (1 + Fraction(1, 2**30))
+        assert module.Limit(1e-30, eps, eta).needed(np.array([share]))[0] == 1e-30
+        assert module.Limit(0.5, None, eta).needed(np.array([share]))[0] == 0.5
+
+
 def check_products():
     """A row is proven above a threshold only if its exact cosine is."""
     rng = np.random.default_rng(3)
@@ -141,7 +187,15 @@ def check_formation():
         assert found.errors[0] >= 0.5 * np.linalg.norm(geometry.whitener, 2)
 
 
-CHECKS = (check_formation, check_rows, check_eta, check_self_influences, check_products)
+CHECKS = (
+    check_formation,
+    check_rows,
+    check_eta,
+    check_self_influences,
+    check_shares,
+    check_needed,
+    check_products,
+)
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -170,6 +224,6 @@ def test_a_useless_whitener_proves_nothing(factor):
 
 def test_arithmetic_that_does_not_add_up_is_noticed(monkeypatch):
     require_sound_arithmetic()
-    monkeypatch.setattr(module, "_U", 2.0**-52)
+    monkeypatch.setattr(module, "U", 2.0**-52)
     with pytest.raises(UnfitEnvironmentError, match="doctor"):
         require_sound_arithmetic()

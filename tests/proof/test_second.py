@@ -21,7 +21,7 @@ OPTIONS = [
 
 def random_tampering(rng, folder):
     """One change that leaves the file well formed, most often to something false."""
-    kind = rng.integers(0, 9)
+    kind = rng.integers(0, 11)
     if kind == 0:
         cases.save(folder, "witnesses", nudged(rng, cases.load(folder, "witnesses")))
     elif kind == 1:
@@ -50,7 +50,17 @@ def change(rng, body, kind):
     claim = body["claims"][rng.integers(len(body["claims"]))]
     threat = claim["threat"]
     if kind == 4 and "eps" in threat:
-        threat["eps"] = float(rng.uniform(0, 1.1)).hex()
+        names = [name for name in ("eps", "target", "examples") if name in threat]
+        threat[names[rng.integers(len(names))]] = float(rng.uniform(0, 1.1)).hex()
+    elif kind == 9:
+        body["counts"][0]["threat"]["eps"] = float(rng.uniform(0, 0.5)).hex()
+    elif kind == 10:
+        part = body["counts"][0]
+        n = body["data"]["features"]["rows"]
+        part["at_least"] = int(rng.integers(0, n * (n - 1) // 2 + 1))
+        part["says"] = part["says"].replace(
+            part["says"].split()[5], str(part["at_least"]), 1
+        )
     elif kind == 5 and "points" in threat:
         threat["points"] = int(rng.integers(0, 8))
     elif kind == 6:
@@ -84,7 +94,7 @@ def test_the_second_checker_agrees(tmp_path, number):
     cases.complete(honest, order)
     assert agree(honest, order)
     answers = []
-    for _ in range(12):
+    for _ in range(16):
         shutil.copytree(honest, folder)
         random_tampering(rng, folder)
         answers.append(agree(folder, order))

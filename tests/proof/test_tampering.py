@@ -50,6 +50,10 @@ def data(change):
     return body(lambda b: change(b["data"]))
 
 
+def counted(change):
+    return body(lambda b: change(b["counts"][0]))
+
+
 def refuted(change):
     return body(lambda b: change(b["refutations"][0]))
 
@@ -131,6 +135,16 @@ def other_target(claimed):
     claimed["statement"]["target"] = 1
     claimed["threat"]["eps"] = (0.2).hex()  # true of target 0, false of target 1
     claimed["says"] = claimed["says"].replace("target 0", "target 1")
+
+
+def count_of(number, target=1):
+    """A count with the words that go with it."""
+    words = f"for target {target}, at least {number} of all 276 pairs of training "
+    return {
+        "target": target,
+        "at_least": number,
+        "says": words + "examples keep their order",
+    }
 
 
 def pipe(folder):
@@ -266,7 +280,7 @@ TAMPERED = {
     "missing key": (body(lambda b: b.pop("bulk")), MALFORMED),
     "missing array": (without_array("whitener"), MALFORMED),
     "nothing claimed": (
-        body(lambda b: put(b, claims=[], refutations=[], bulk=None)),
+        body(lambda b: put(b, claims=[], counts=[], refutations=[], bulk=None)),
         MALFORMED,
     ),
     "provenance runs code": (
@@ -322,6 +336,33 @@ TAMPERED = {
         MALFORMED,
     ),
     "targets not those of the store": (swap_targets, MALFORMED),
+    "count beyond all pairs": (counted(lambda c: put(c, **count_of(277))), MALFORMED),
+    "count is negative": (counted(lambda c: put(c, **count_of(-1))), MALFORMED),
+    "words of another count": (counted(lambda c: put(c, at_least=1)), MALFORMED),
+    "count of a target unknown": (
+        counted(lambda c: put(c, **count_of(1, target=3))),
+        MALFORMED,
+    ),
+    "extra key in a count": (counted(lambda c: put(c, pairs=276)), MALFORMED),
+    "counts are no list": (body(lambda b: put(b, counts={})), MALFORMED),
+    "points move in a count": (
+        counted(lambda c: put(c, threat={"kind": "winf", "eps": (0.0).hex()})),
+        MALFORMED,
+    ),
+    "points move in the bulk": (
+        body(
+            lambda b: put(b["bulk"], threat={"kind": "winf", "eps": (2.0**-40).hex()})
+        ),
+        MALFORMED,
+    ),
+    "distance of targets missing": (
+        claim(lambda c: c["threat"].pop("target"), place=12),
+        MALFORMED,
+    ),
+    "targets move backwards": (
+        claim(lambda c: put(c["threat"], target="-0x1p-7"), place=12),
+        MALFORMED,
+    ),
     # Other data.
     "other features named": (
         lambda f: (
@@ -390,6 +431,39 @@ TAMPERED = {
     ),
     "half replaced": (
         claim(lambda c: put(c["threat"], points=12), place=10),
+        REJECTED,
+    ),
+    "Euclidean ball too large": (
+        claim(lambda c: put(c["threat"], eps=(0.5).hex()), place=11),
+        REJECTED,
+    ),
+    "Euclidean ball without a floor": (
+        data(lambda d: put(d, floor=(1e-300).hex())),
+        REJECTED,
+    ),
+    "targets move too far": (
+        claim(lambda c: put(c["threat"], target=(3.0).hex()), place=12),
+        REJECTED,
+    ),
+    "examples move too far": (
+        claim(lambda c: put(c["threat"], examples=(3.0).hex()), place=12),
+        REJECTED,
+    ),
+    "everything moves too far": (
+        claim(lambda c: put(c["threat"], eps=(0.4).hex()), place=13),
+        REJECTED,
+    ),
+    "a count of all pairs": (counted(lambda c: put(c, **count_of(276))), REJECTED),
+    "count at a radius of one": (
+        counted(lambda c: put(c["threat"], eps=(1.0).hex())),
+        REJECTED,
+    ),
+    "count at a larger radius": (
+        counted(lambda c: put(c["threat"], eps=(0.1).hex())),
+        REJECTED,
+    ),
+    "one more than are proven": (
+        counted(lambda c: put(c, **count_of(c["at_least"] + 1))),
         REJECTED,
     ),
     "floor nearly infinite": (data(lambda d: put(d, floor=(1.7e308).hex())), REJECTED),

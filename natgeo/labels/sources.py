@@ -1,0 +1,378 @@
+"""What a scan is made from: features, losses, predictions and labels, brought together.
+
+Features may be larger than memory: everything here streams them in blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from natgeo import checks
+from natgeo.errors import ArgumentError, DataError
+from natgeo.geometry.blocks import BLOCK_ROWS, regular_blocks
+from natgeo.geometry.natural import NaturalGeometry, natural_geometry, self_influence
+from natgeo.labels import detectors, left_out
+from natgeo.labels.detectors import Suggestion
+
+_WIDEST = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that scores are made of; C checkpoints, N examples.
+
+    Attributes:
+        geometries: of the loss features of one checkpoint or of several.
+        losses: -log p of the given label, [C, N], or None.
+        logits: predictions, [C, N, classes], or None.
+        labels: [N], or None.
+        held_out: whether the predictions are by models not trained on the example.
+        readouts: representations without the labels in them, [N, D] each.
+        choices: what was chosen, in words.
+        features_as: see `LabelScan`.
+    """
+
+    geometries: tuple[NaturalGeometry, ...]
+    losses: np.ndarray | None = None
+    logits: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    held_out: bool = False
+    readouts: tuple[Any, ...] = ()
+    choices: Mapping[str, str] = field(default_factory=dict)
+    features_as: Callable[[np.ndarray, np.ndarray], Any] | None = None
+
+    @cached_property
+    def said(self) -> np.ndarray | None:
+        """Log-probabilities that have seen the label as little as possible.
+
+        [N, classes]: of models that were not trained on the example, averaged over
+        checkpoints, or one step of training without the example away from the only one;
+        pooled with the readouts. None without predictions.
+        """
+        logits, labels = self.logits, self.labels
+        if logits is None or labels is None:
+            return None
+        network = detectors.average(logits)
+        if len(logits) == 1 and not self.held_out:
+            network = left_out.held_out(logits[0], labels, self.geometries[-1].train)
+        return detectors.agreement(network, labels, self.readouts)
+
+    @property
+    def suggestion(self) -> Suggestion | None:
+        """The likeliest other label of each example."""
+        if self.said is None or self.labels is None:
+            return None
+        return best_other(self.said, self.labels)
+
+
+def scores(found: Evidence) -> tuple[dict[str, np.ndarray], str]:
+    """Every score that the evidence allows, and the name of the default detector."""
+    influence = np.stack([self_influence(g) for g in found.geometries])
+    name, values = _default(found)
+    made = {} if values is None else {name: values}
+    made["self-influence"] = (
+        influence[0]
+        if len(influence) == 1
+        else detectors.ranks_over_checkpoints(influence)
+    )
+    made["gradient norm"] = detectors.over_checkpoints(
+        np.stack([_norms(g) for g in found.geometries])
+    )
+    if found.losses is not None:
+        made["loss"] = detectors.over_checkpoints(found.losses)
+    if found.logits is not None and found.labels is not None:
+        for other, score in (
+            ("margin", detectors.normalized_margin),
+            ("EL2N", detectors.el2n),
+        ):
+            each = [score(one, found.labels) for one in found.logits]
+            made[other] = detectors.over_checkpoints(np.stack(each))
+    return made, name
+
+
+def _default(found: Evidence) -> tuple[str, np.ndarray | None]:
+    """The detector for what is at hand, by name, and its scores if they are no other's.
+
+    The choice is that of `natgeo.labels.detectors`.
+    """
+    logits, labels, losses = found.logits, found.labels, found.losses
+    if losses is None:
+        return "self-influence", None
+    if found.said is None or logits is None or labels is None:
+        if len(losses) > 1:
+            return "loss", None
+        features = found.geometries[-1].train
+        return "loss, held out", detectors.one_checkpoint(losses[0], features)
+    name = "loss, mean prediction" if len(logits) > 1 else "loss, held out"
+    name = "loss, out of sample" if found.held_out else name
+    # What the defaults of `detectors` are, from one pass over features and readouts.
+    return name + " and readout" * bool(found.readouts), detectors.loss(
+        found.said, labels
+    )
+
+
+def from_features(
+    source: Any,
+    *,
+    ridge: float | None,
+    labels: Any,
+    logits: Any,
+    readouts: Sequence[Any] = (),
+) -> Evidence:
+    """Evidence from stores of loss features, or one [N, K] array."""
+    several = isinstance(source, (list, tuple)) and all(
+        hasattr(one, "blocks") for one in source
+    )
+    stores = list(source) if several and source else [source]
+    geometries = tuple(natural_geometry(one, ridge) for one in stores)
+    size = geometries[0].train.shape[0]
+    for place, geometry in enumerate(geometries):
+        _require_loss_features(geometry)
+        if geometry.train.shape[0] != size:
+            raise DataError(
+                f"Store {place} holds {geometry.train.shape[0]} examples, the first "
+                f"one {size}: stores of several checkpoints hold the same examples."
+            )
+    columns = [geometry.train.column("outputs") for geometry in geometries]
+    there = [np.asarray(c, np.float64) for c in columns if c is not None]
+    losses = np.stack(there) if len(there) == len(columns) else None
+    said = None if labels is None else checked_labels(labels, size)
+    predicted = None if logits is None else _checked_logits(logits, size)
+    if predicted is not None and said is None:
+        raise ArgumentError("logits= needs labels=, the given labels.")
+    if len(readouts) and predicted is None:
+        raise ArgumentError("readouts= needs labels= and logits= beside the features.")
+    if predicted is not None and losses is None:
+        losses = np.stack([detectors.loss(one, said) for one in predicted])
+    return Evidence(geometries, losses, predicted, said, readouts=tuple(readouts))
+
+
+def from_model(
+    apply: Callable,
+    params: Any,
+    data: Any,
+    *,
+    ridge: float | None,
+    checkpoints: Sequence[Any] | None,
+    layers: str | None,
+    every_influence: bool,
+    fit: Callable | str | None,
+    folds: int,
+    readouts: Sequence[Any],
+    projector: Any,
+    store: Any,
+    batch_size: int | None,
+    seed: int,
+    progress: bool,
+) -> Evidence:
+    """Evidence from a model and arrays: features are computed, and predictions made."""
+    from natgeo.features.featurize import featurize
+    from natgeo.labels.predictions import predictor
+
+    if params is None or data is None:
+        raise ArgumentError(
+            "A model needs its parameters and data: scan_labels(apply, params, (x, y))."
+        )
+    x, y = _arrays(data)
+    every = [*_listed(checkpoints), params]
+    task = _loss_task(apply, layers)
+    chosen = projector or _projector(params, len(y))
+    measured = every if every_influence else every[-1:]
+    if store is not None and len(measured) > 1:
+        raise ArgumentError(
+            "store= holds the features of one checkpoint: leave out every_influence, "
+            "or featurize each and scan the stores."
+        )
+    geometries = []
+    for one in measured:
+        made = featurize(
+            task,
+            one,
+            (x, y),
+            chosen,
+            store=store,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        geometries.append(natural_geometry(made, ridge))
+    predict = predictor(apply)
+    held_out = fit is not None
+    if fit is None:
+        logits = np.stack([predict(one, x) for one in every])
+    else:
+        logits = _cross_fitted(fit, predict, x, y, folds, seed)[None]
+
+    def features_as(indices: np.ndarray, labels: np.ndarray) -> Any:
+        example = x[indices], np.asarray(labels, np.int32)
+        # The step that is compiled already.
+        size = geometries[-1].train.metadata["batch_size"]
+        return featurize(task, params, example, chosen, batch_size=size)
+
+    return Evidence(
+        tuple(geometries),
+        np.stack([detectors.loss(one, y) for one in logits]),
+        logits,
+        y,
+        held_out,
+        tuple(_represented(one, every[-1], x) for one in readouts),
+        {
+            "task": task.name + ("" if layers is None else f", layers {layers}"),
+            "projector": str(chosen),
+            "ridge": f"{geometries[-1].ridge:.4g}",
+            "predictions": f"{folds} models, each not trained on the example"
+            if held_out
+            else f"{len(every)} checkpoint" + ("s" if len(every) > 1 else ""),
+        },
+        features_as,
+    )
+
+
+def best_other(logits: Any, labels: np.ndarray) -> Suggestion:
+    """The likeliest class that is not the given one, with both probabilities.
+
+    Args:
+        logits: averaged or out-of-sample, [N, classes].
+        labels: given, [N].
+    """
+    probabilities = np.exp(-_all_losses(logits))
+    places = np.arange(len(labels))
+    given = probabilities[places, labels].copy()
+    probabilities[places, labels] = -1
+    other = probabilities.argmax(axis=1)
+    return Suggestion(other, probabilities[places, other], given)
+
+
+def checked_labels(labels: Any, size: int) -> np.ndarray:
+    """Labels [N] as whole numbers from 0.
+
+    Raises:
+        DataError: for another shape, dtype or sign.
+    """
+    array = np.asarray(labels)
+    if array.shape != (size,) or array.dtype.kind not in "iu":
+        raise DataError(
+            f"labels has dtype {array.dtype} and shape {array.shape}: expected one "
+            f"whole number for each of the {size} examples."
+        )
+    if array.min() < 0:
+        first = int(np.flatnonzero(array < 0)[0])
+        raise DataError(
+            f"labels holds {array[first]} at {first}: classes are numbered from 0."
+        )
+    return array.astype(np.intp)
+
+
+def _all_losses(logits: Any) -> np.ndarray:
+    values = np.asarray(logits, np.float64)
+    shifted = values - values.max(axis=1, keepdims=True)
+    return np.asarray(np.log(np.exp(shifted).sum(axis=1, keepdims=True)) - shifted)
+
+
+def _checked_logits(logits: Any, size: int) -> np.ndarray:
+    array = np.asarray(logits)
+    array = array[None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[1] != size:
+        raise DataError(
+            f"logits has shape {np.shape(logits)}: expected [{size}, classes] or "
+            f"[checkpoints, {size}, classes]."
+        )
+    for place, one in enumerate(array):
+        checks.matrix(f"logits[{place}]", one)
+    return array
+
+
+def _require_loss_features(geometry: NaturalGeometry) -> None:
+    task = geometry.train.metadata.get("task")
+    if task is not None and not str(task).endswith("loss"):
+        raise DataError(
+            f"These features were made for the task {task!r}; label noise shows in "
+            f"loss features. Featurize again with "
+            f"tasks.classification(apply, output='loss')."
+        )
+
+
+def _norms(geometry: NaturalGeometry) -> np.ndarray:
+    """Euclidean norms of the features, [N]."""
+    blocks = regular_blocks(geometry.train.blocks(BLOCK_ROWS))
+    return np.concatenate(
+        [np.linalg.norm(np.asarray(block, np.float64), axis=1) for block in blocks]
+    )
+
+
+def _arrays(data: Any) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise ArgumentError(
+            f"data is a {type(data).__name__}: a scan of a model takes arrays (x, y). "
+            f"For batches, featurize them and scan the store."
+        )
+    x, y = np.asarray(data[0]), np.asarray(data[1])
+    if not x.ndim or not len(x):
+        raise DataError("data holds no examples.")
+    return x, checked_labels(y, len(x)).astype(np.int32)
+
+
+@lru_cache(maxsize=16)
+def _loss_task(apply: Callable, layers: str | None) -> Any:
+    """The same task for the same model, so that its compiled step is used again."""
+    from natgeo.features import tasks
+
+    task = tasks.classification(apply, output="loss")
+    return task if layers is None else tasks.restricted(task, layers)
+
+
+def _represented(readout: Any, params: Any, x: np.ndarray) -> Any:
+    """A representation [N, D]: as it is given, or computed by `readout(params, x)`."""
+    if not callable(readout) or hasattr(readout, "blocks"):
+        return readout
+    from natgeo.labels.predictions import predictor
+
+    return predictor(readout)(params, x)
+
+
+def _listed(checkpoints: Sequence[Any] | None) -> list[Any]:
+    if checkpoints is None:
+        return []
+    if not isinstance(checkpoints, (list, tuple)):
+        raise ArgumentError(
+            f"checkpoints is a {type(checkpoints).__name__}: expected a list of "
+            f"parameters of the same model."
+        )
+    return list(checkpoints)
+
+
+def _projector(params: Any, rows: int) -> Any:
+    """A CountSketch to a quarter of N dimensions, at most 512, or none if P is less."""
+    import jax
+
+    from natgeo.features import projectors
+
+    size = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
+    dim = min(_WIDEST, max(rows // 4, 1))
+    return projectors.Identity() if size <= dim else projectors.CountSketch(dim=dim)
+
+
+def _cross_fitted(
+    fit: Callable | str,
+    predict: Callable,
+    x: np.ndarray,
+    y: np.ndarray,
+    folds: int,
+    seed: int,
+) -> np.ndarray:
+    """Predictions by models that were not trained on the example, [N, classes]."""
+    if fit == "closed form":
+        return left_out.leave_one_out(np.asarray(x, np.float64).reshape(len(x), -1), y)
+    if not callable(fit):
+        raise ArgumentError(
+            f"fit={fit!r}: expected a function fit(x, y) -> params, or 'closed form'."
+        )
+
+    def run(train: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+        return np.asarray(predict(fit(x[train], y[train]), x[held_out]))
+
+    return left_out.cross_fit(run, y, folds, seed)
