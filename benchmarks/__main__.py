@@ -5,6 +5,7 @@ from benchmarks import (
     coverage,
     digits,
     fidelity,
+    flips,
     images,
     label_noise,
     lds,
@@ -25,11 +26,13 @@ MODULES = (
     certificates,
     soundness,
     fidelity,
+    flips,
     images,
     coverage,
     label_noise,
     paper,
     lds,
+    flips,
 )
 for module in MODULES:
     module.main()
