@@ -26,7 +26,6 @@ MODULES = (
     certificates,
     soundness,
     fidelity,
-    flips,
     images,
     coverage,
     label_noise,
