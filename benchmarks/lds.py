@@ -144,7 +144,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         ]
         name = row["method"] + (f", {kind}" if (kind := row.get("projector")) else "")
         if row.get("sketches", 1) > 1:
-            name += f" x {row['sketches']}"
+            name += f", {row['sketches']} seeds"
         lines.append(f"| {' | '.join([row['data'], name, *given, *cells])} |")
     return "\n".join(lines)
 
@@ -271,7 +271,7 @@ class Featured:
             cold = None if setting in self._first else self._featurize(*setting, place)
             made = self._kept[*setting, place] = self._featurize(*setting, place)
             if cold is not None:
-                self._first[setting] = cold[2] - made[2]
+                self._first[setting] = max(0.0, cold[2] - made[2])
         return self._kept[*setting, place]
 
     def _featurize(self, kind: str, width: int, seed: int, place: int) -> Any:
