@@ -24,6 +24,7 @@ from natgeo import demo, evaluate
 NAMES = ("digits MLP", "sentence transformer", "Fashion-MNIST ResNet-8")
 EXPLAINED = 100  # first seed of the explained checkpoints; the truth counts from 0
 Grid = tuple[tuple[int, float, tuple[int, ...]], ...]
+FEW: Grid = tuple((512, share, (1, 3)) for share in (0.0, 1e-3, 1e-2, 1e-1))
 DIGITS: Grid = (
     (128, 1e-3, (1, 3, 10)),
     (512, 0.0, (1, 3, 10)),
@@ -171,7 +172,7 @@ def fashion(folder: Path = datasets.FASHION) -> Problem:
         seeds=1,
         checkpoints=3,
         head="Dense_0",
-        grid=((512, 0.0, (1,)), (512, 1e-3, (1, 3)), (512, 1e-2, (1, 3))),
+        grid=FEW,
     )
 
 
@@ -195,6 +196,6 @@ def reviews(source: Path = sentences.SDIST) -> Problem:
         seeds=1,
         checkpoints=3,
         head="Dense_4",
-        grid=((128, 1e-2, (1, 3)), *[(512, share, (1, 3)) for share in (0.0, 1e-2)]),
+        grid=FEW,
         path=(1, 2),
     )
