@@ -24,7 +24,7 @@ from natgeo import demo, evaluate
 NAMES = ("digits MLP", "sentence transformer", "Fashion-MNIST ResNet-8")
 EXPLAINED = 100  # first seed of the explained checkpoints; the truth counts from 0
 Grid = tuple[tuple[int, float, tuple[int, ...]], ...]
-FEW: Grid = tuple((512, share, (1, 3)) for share in (0.0, 1e-3, 1e-2, 1e-1))
+RIDGES = (0.0, 1e-3, 1e-2, 1e-1)  # of the other two, as shares of the trace
 DIGITS: Grid = (
     (128, 1e-3, (1, 3, 10)),
     (512, 0.0, (1, 3, 10)),
@@ -170,9 +170,9 @@ def fashion(folder: Path = datasets.FASHION) -> Problem:
         epochs=6,
         subsets=50,
         seeds=1,
-        checkpoints=3,
+        checkpoints=10,
         head="Dense_0",
-        grid=FEW,
+        grid=tuple((512, share, (1, 3, 10)) for share in RIDGES),
     )
 
 
@@ -196,6 +196,6 @@ def reviews(source: Path = sentences.SDIST) -> Problem:
         seeds=1,
         checkpoints=3,
         head="Dense_4",
-        grid=FEW,
+        grid=tuple((512, share, (1, 3)) for share in RIDGES),
         path=(1, 2),
     )
