@@ -88,10 +88,17 @@ def _row(share: float, stability: Stability, found: Comparison) -> dict[str, Any
         radius_largest=float(found.radius.max()),
         needed=[stability.needed(level) for level in (0.05, 0.5, 0.95)],
         flips_mean=float(found.flips.mean()),
-        spearman=float(spearmanr(found.radius, found.flips).statistic),
+        spearman=_rank_correlation(found),
         inside=int(inside.sum()),
         flipped_inside=int((inside & flipped).sum()),
     )
+
+
+def _rank_correlation(found: Comparison) -> float | None:
+    """Spearman's, of radius and flips; None where no pair flips."""
+    if not np.ptp(found.flips):
+        return None
+    return float(spearmanr(found.radius, found.flips).statistic)
 
 
 if __name__ == "__main__":

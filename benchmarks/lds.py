@@ -157,8 +157,9 @@ def _notable(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         single = [row for row in ours if row["C"] == 1 and row not in several]
         equal = [r for r in ours if r["K"] == EQUAL and r["ridge"] == 0]
         equal = [r for r in equal if r["projector"] == "CountSketch" and r["C"] < 10]
-        best = [max(group, key=lambda row: row["lds"]) for group in (ours, single)]
-        best.append(max(ours, key=lambda row: row["lds"] / row["cpu_s"]))
+        best = sorted(ours, key=lambda row: row["lds"])[-1:]
+        best += sorted(single, key=lambda row: row["lds"])[-1:]
+        best += sorted(ours, key=lambda row: row["lds"] / row["cpu_s"])[-1:]
         for row in here:
             if row not in ours or row in best + equal + several:
                 yield row

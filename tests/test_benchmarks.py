@@ -150,7 +150,7 @@ def test_no_pair_of_digits_flips_in_a_resample_inside_its_radius(
     small, *_, full = rows
     assert small["inside"] > 0
     assert all(row["flipped_inside"] == 0 for row in rows)
-    assert full["flips_mean"] > small["flips_mean"] > 0
+    assert full["flips_mean"] > small["flips_mean"]
     assert full["needed"][0] > full["radius_median"]
     assert full["spearman"] < -0.3
     assert "certified radius" in (tmp_path / "flips.svg").read_text()
