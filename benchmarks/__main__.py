@@ -5,6 +5,7 @@ from benchmarks import (
     coverage,
     digits,
     fidelity,
+    flips,
     images,
     label_noise,
     lds,
@@ -30,6 +31,7 @@ MODULES = (
     label_noise,
     paper,
     lds,
+    flips,
 )
 for module in MODULES:
     module.main()

@@ -22,6 +22,19 @@ from benchmarks import datasets, images, sentences
 from natgeo import demo, evaluate
 
 NAMES = ("digits MLP", "sentence transformer", "Fashion-MNIST ResNet-8")
+EXPLAINED = 100  # first seed of the explained checkpoints; the truth counts from 0
+Grid = tuple[tuple[int, float, tuple[int, ...]], ...]
+RIDGES = (0.0, 1e-3, 1e-2, 1e-1)  # of the other two, as shares of the trace
+DIGITS: Grid = (
+    (128, 1e-3, (1, 3, 10)),
+    (512, 0.0, (1, 3, 10)),
+    (512, 1e-3, (1, 3, 10)),
+    (512, 1e-2, (1, 3, 10)),
+    (2048, 1e-3, (1, 3, 10)),
+    (2048, 1e-2, (1,)),
+    (4096, 1e-3, (1, 3)),
+    (4096, 1e-2, (1,)),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +52,13 @@ class Problem:
         epochs: passes.
         subsets: half subsets.
         seeds: models for each of them.
-        checkpoints: models on all data, for ensembles.
+        checkpoints: models on all data, for ensembles, of seeds from `EXPLAINED` on.
+        path: epochs of the earlier checkpoints of TracIn.
         head: the last layer, whose inputs are the representation.
-        widths: projected dimensions K to try.
-        projectors: by name; the first with every width and ridge.
+        grid: projected dimension K, ridge as a share of the trace, and numbers of
+            checkpoints of each configuration to try.
+        dense: whether to try a dense projector as well.
+        sketches: ensembles over projections of one checkpoint, how many of each.
         timed: whether to measure how fast it is retrained.
         peers: whether other libraries are given the same checkpoints.
     """
@@ -59,8 +75,10 @@ class Problem:
     seeds: int
     checkpoints: int
     head: str
-    widths: tuple[int, ...] = (128, 512)
-    projectors: tuple[str, ...] = ("CountSketch",)
+    grid: Grid
+    path: tuple[int, ...] = ()
+    dense: bool = False
+    sketches: tuple[int, ...] = ()
     timed: bool = False
     peers: bool = False
 
@@ -129,8 +147,10 @@ def digits(*, quick: bool = False) -> Problem:
         seeds=2,
         checkpoints=2 if quick else 10,
         head="Dense_2",
-        widths=(32,) if quick else (128, 512, 2048),
-        projectors=("CountSketch", *(() if quick else ("Rademacher", "Kronecker"))),
+        grid=((32, 1e-2, (1,)),) if quick else DIGITS,
+        path=(2,) if quick else (demo.EPOCHS // 4, demo.EPOCHS // 2),
+        dense=not quick,
+        sketches=(2,) if quick else (3, 10),
         timed=not quick,
         peers=not quick,
     )
@@ -150,8 +170,9 @@ def fashion(folder: Path = datasets.FASHION) -> Problem:
         epochs=6,
         subsets=50,
         seeds=1,
-        checkpoints=3,
+        checkpoints=10,
         head="Dense_0",
+        grid=tuple((512, share, (1, 3, 10)) for share in RIDGES),
     )
 
 
@@ -175,4 +196,6 @@ def reviews(source: Path = sentences.SDIST) -> Problem:
         seeds=1,
         checkpoints=3,
         head="Dense_4",
+        grid=tuple((512, share, (1, 3)) for share in RIDGES),
+        path=(1, 2),
     )

@@ -19,6 +19,7 @@ from benchmarks import (
     feature_tables,
     features,
     fidelity,
+    flips,
     harness,
     images,
     label_noise,
@@ -133,6 +134,26 @@ def test_lds_of_a_few_digits_is_measured_with_its_interval(
     assert none == [("traker", None, 0.0), ("dattri", None, 0.0)]
     row = {"data": "digits MLP", "method": "traker", "K": 8, "C": 1, "lds": None}
     assert "not installed" in lds.table([row])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("usual_promotion")
+def test_no_pair_of_digits_flips_in_a_resample_inside_its_radius(
+    monkeypatch, capsys, tmp_path
+):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick", "--keep"])
+    monkeypatch.setattr(flips, "RESULTS", tmp_path)
+    flips.main()
+    rows = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
+    kept = (tmp_path / "flips.jsonl").read_text().splitlines()
+    assert [json.loads(row) for row in kept] == rows
+    small, *_, full = rows
+    assert small["inside"] > 0
+    assert all(row["flipped_inside"] == 0 for row in rows)
+    assert full["flips_mean"] > small["flips_mean"]
+    assert full["needed"][0] > full["radius_median"]
+    assert full["spearman"] < -0.3
+    assert "certified radius" in (tmp_path / "flips.svg").read_text()
 
 
 def test_the_ridge_gap_orders_its_columns_and_knows_when_a_pair_was_broken(monkeypatch):

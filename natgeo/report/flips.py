@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from natgeo.errors import DataError
 from natgeo.report.figures import _MUTED, _RULE, CERTIFIED, _svg
@@ -39,6 +39,8 @@ def flips_figure(comparison: Any) -> str:
     def draw(axes: Axes) -> None:
         axes.grid(True, color=_RULE)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.scatter(
             radius[seen], flips[seen], s=12, color=CERTIFIED, alpha=0.5, linewidths=0
         )

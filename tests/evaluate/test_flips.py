@@ -30,6 +30,9 @@ def test_the_figure_shows_certified_pairs_and_the_radius_that_is_needed():
     text = drawn(*args)
     assert "half of the resamples within 2.5" in text
     assert "certified radius, natural units" in text
+    # Ticks are numbers: an SVG shows the source of a formula as it is.
+    assert ">0.1<" in text
+    assert "$" not in text
     # Three markers: the pair without a radius is not drawn.
     marks = text.partition("PathCollection_1")[2].partition('<g id="')[0]
     assert marks.count("<use ") == 3
