@@ -24,7 +24,8 @@ def test_small_images_are_pixels_and_larger_ones_patches_at_any_scale(rng):
     images[0, 0, 0, 0] = 255
     name, rows = input_readout(images)
     assert name == "patches"
-    np.testing.assert_allclose(rows, patch_features(images / 255), rtol=1e-4, atol=1e-3)
+    want = patch_features(images / 255, 200)
+    np.testing.assert_allclose(rows, want, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(
         input_readout(np.float32(images) / 255)[1], rows, rtol=1e-4, atol=1e-3
     )
@@ -46,7 +47,7 @@ def test_whole_numbers_are_words():
         np.array([[1, -1], [0, 2]]),
         np.array([[1, 5000], [0, 2]]),
         np.zeros((1, 3)),
-        np.broadcast_to(np.float32(0), (50_000, 16, 16, 1)),
+        np.broadcast_to(np.float32(0), (90_000, 16, 16, 1)),
     ],
     ids=["scalars", "wide", "text", "signed", "many words", "one row", "many images"],
 )
