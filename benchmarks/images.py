@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +31,7 @@ from benchmarks.harness import is_quick, replace_in_readme, report
 from natgeo import demo
 from natgeo.display import percent, short
 from natgeo.errors import UnfitEnvironmentError
+from natgeo.labels.builtin import ResNet8
 from natgeo.report import figures, sections
 from natgeo.types import Store
 
@@ -164,44 +164,11 @@ def _keep_figure(rows: list[dict[str, Any]]) -> None:
     (RESULTS / "images.svg").write_bytes(base64.b64decode(picture.partition(",")[2]))
 
 
-class ResNet8(nn.Module):
-    """Patch stem, three residual blocks of growing width, GroupNorm everywhere.
-
-    GroupNorm, because with batch statistics one example's loss depends on its batch and
-    a per-example gradient is not defined.
-    """
-
-    width: int
-
-    @nn.compact
-    def __call__(self, x):
-        """Logits [B, 10] of images [B, H, W, C] with even H and W."""
-        b, h, w, c = x.shape
-        x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
-        x = _convolution(x.reshape(b, h // 2, w // 2, 4 * c), self.width)
-        for stage in range(3):
-            x = _block(nn.relu(x), self.width * 2**stage, 1 if stage == 0 else 2)
-        return nn.Dense(CLASSES)(nn.relu(x).mean(axis=(1, 2)))
-
-
-def _block(x: Any, width: int, stride: int) -> Any:
-    y = nn.relu(_convolution(x, width, stride))
-    y = _convolution(y, width)
-    if x.shape != y.shape:
-        x = nn.Conv(width, (1, 1), (stride, stride), use_bias=False)(x)
-    return x + y
-
-
-def _convolution(x: Any, width: int, stride: int = 1) -> Any:
-    x = nn.Conv(width, (3, 3), (stride, stride), use_bias=False)(x)
-    return nn.GroupNorm(num_groups=4)(x)
-
-
 def train_model(
     data: Images, *, width: int, epochs: int, seed: int
 ) -> tuple[Callable, Any]:
     """Trains the network with Adam on a cosine schedule; returns `(apply, params)`."""
-    model = ResNet8(width)
+    model = ResNet8(CLASSES, width)
     params = model.init(jax.random.key(seed), jnp.zeros((1, *data.x.shape[1:])))
     steps = len(data.y) // BATCH * epochs
     optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, steps))

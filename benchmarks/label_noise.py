@@ -54,11 +54,13 @@ import scipy.stats
 
 from benchmarks import datasets, images, noise, sentences, tables
 from benchmarks import trajectories as runs
+from benchmarks.datasets import CLASSES
 from benchmarks.harness import is_quick, replace_in_readme, report
 from benchmarks.trajectories import Recipe, Trajectory
 from natgeo.errors import UnfitEnvironmentError
 from natgeo.evaluate import detection
 from natgeo.labels import detectors, left_out, patches
+from natgeo.labels.builtin import ResNet8
 
 RESULTS = Path(__file__).parent / "results"
 FOLDS = {"digits": 3, "spam": 3, "sentences": 3, "made up": 3}
@@ -488,7 +490,7 @@ def _pictures(case: Case) -> Problem:
         data = datasets.fashion_mnist(file).head(IMAGES, TEST_IMAGES)
         width, epochs, at = 16, 10, (1, 2, 4, 6, 8, 10)
     recipe = Recipe(
-        images.ResNet8(width), epochs, at, augment=runs.shifted_and_mirrored
+        ResNet8(CLASSES, width), epochs, at, augment=runs.shifted_and_mirrored
     )
     given = noise.flip(case.kind, data.x, data.y, case.rate, case.seed)
     test = data.x_test, data.y_test

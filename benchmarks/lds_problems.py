@@ -18,8 +18,10 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 import natgeo as ng
-from benchmarks import datasets, images, sentences
+from benchmarks import datasets, sentences
+from benchmarks.datasets import CLASSES
 from natgeo import demo, evaluate
+from natgeo.labels.builtin import ResNet8
 
 NAMES = ("digits MLP", "sentence transformer", "Fashion-MNIST ResNet-8")
 EXPLAINED = 100  # first seed of the explained checkpoints; the truth counts from 0
@@ -158,7 +160,7 @@ def digits(*, quick: bool = False) -> Problem:
 
 def fashion(folder: Path = datasets.FASHION) -> Problem:
     """A ResNet-8 of width 8 on 1,000 images: 19,930 parameters."""
-    data, model = datasets.fashion_mnist(folder).head(1000, 50), images.ResNet8(8)
+    data, model = datasets.fashion_mnist(folder).head(1000, 50), ResNet8(CLASSES, 8)
     return Problem(
         name=NAMES[2],
         apply=model.apply,

@@ -146,7 +146,7 @@ def test_the_precision_check_sees_what_it_must():
 
 
 # What each room may import from natgeo; a room that is not listed may import any.
-BASE = {"types", "errors", "checks", "progress", "display", "resources"}
+BASE = {"types", "errors", "checks", "progress", "display", "resources", "cells"}
 ALLOWED = {
     "types": set(),
     "errors": set(),
@@ -154,6 +154,7 @@ ALLOWED = {
     "progress": set(),
     "display": set(),
     "resources": {"errors"},
+    "cells": {"errors"},
     "store": BASE,
     "features": BASE | {"store"},
     "geometry": BASE | {"store"},

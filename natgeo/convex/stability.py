@@ -58,6 +58,8 @@ from natgeo.convex.model import ConvexModel
 from natgeo.convex.sensitivity import moments
 
 LOST, GROWN = 2.0**-30, 1 + 2.0**-20
+# Of a sum, so that LOST covers its rounding; nothing is proven for more examples.
+_MOST_TERMS = 2**20
 _ITERATIONS = 60
 # Whitened inputs of one block, [P, rows q], hold at most this many numbers.
 _BLOCK_NUMBERS = 4_000_000
@@ -236,6 +238,8 @@ def _loosened(model: ConvexModel, inverse: np.ndarray) -> float:
     outputs = model.loss.outputs
     mass = model.loss.bounds.second * outputs * float(w @ np.square(x).sum(axis=1))
     mass += outputs * float(model.penalty.sum())
+    if len(x) > _MOST_TERMS:
+        return math.inf
     computed = inverse @ model.hessian @ inverse.T - np.eye(model.parameters)
     distortion = (norm(computed) + LOST * norm(inverse) ** 2 * mass) * GROWN
     return GROWN / math.sqrt(1 - distortion) if distortion < 1 else math.inf

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from natgeo.cells import read_cells
 from natgeo.errors import ArgumentError, DataError
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
@@ -124,27 +124,10 @@ def _first_text(values: np.ndarray) -> int:
 
 
 def _read_csv(file: Path) -> dict[str, np.ndarray]:
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as handle:
-            rows = [row for row in csv.reader(handle, strict=True) if row]
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise DataError(
-            f"{file} cannot be read as CSV ({error}): write it with commas, in UTF-8."
-        ) from None
-    if len(rows) < 2:
-        raise DataError(f"{file} holds no rows under its first line of column names.")
-    names, *body = rows
-    _require_names(file, names)
-    for i, row in enumerate(body):
-        if len(row) != len(names):
-            raise DataError(
-                f"{file}: row {i} has {len(row)} cells, the first line has "
-                f"{len(names)}."
-            )
-    cells = zip(*body, strict=True)
+    names, rows = read_cells(file)
     return {
         name: _typed(file, name, np.array(column, str))
-        for name, column in zip(names, cells, strict=True)
+        for name, column in zip(names, zip(*rows, strict=True), strict=True)
     }
 
 

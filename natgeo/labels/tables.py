@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from natgeo.cells import read_cells
 from natgeo.errors import ArgumentError, DataError
 
 _FEW_WORDS = 20  # a text column with no more different entries becomes indicators
@@ -79,7 +80,7 @@ def read_table(
         DataError: for empty cells, columns of free text, or a single class; the message
             names the column and line.
     """
-    head, rows = _cells(Path(path))
+    head, rows = read_cells(Path(path))
     for name in (label, *ignore):
         if name not in head:
             raise ArgumentError(
@@ -108,31 +109,6 @@ def read_table(
     number = {name: place for place, name in enumerate(classes)}
     y = np.array([number[word] for word in given], np.int32)
     return LabelledTable(x, y, tuple(classes), columns, head, rows, label)
-
-
-def _cells(path: Path) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    if not path.is_file():
-        raise ArgumentError(f"{path} is not a file.")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        rows = [tuple(row) for row in csv.reader(io.StringIO(text, newline="")) if row]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error}.") from None
-    except csv.Error as error:
-        raise DataError(f"{path} is not readable CSV: {error}.") from None
-    if len(rows) < 2:
-        raise DataError(f"{path} holds no rows below a head line.")
-    head = rows[0]
-    if len(set(head)) != len(head):
-        twice = next(name for name in head if head.count(name) > 1)
-        raise DataError(f"{path} has two columns {twice!r}: rename one.")
-    for place, row in enumerate(rows[1:]):
-        if len(row) != len(head):
-            raise DataError(
-                f"{path}, line {place + 2} has {len(row)} cells, the head line "
-                f"{len(head)}. Repair the line."
-            )
-    return head, tuple(rows[1:])
 
 
 def in_order(words: set[str]) -> tuple[str, ...]:
@@ -167,7 +143,9 @@ def _numbers(
         words = sorted(set(cells))
         if like is not None and name not in like.columns:
             prefix = f"{name}="
-            words = [c.removeprefix(prefix) for c in like.columns if prefix in c]
+            words = [
+                c.removeprefix(prefix) for c in like.columns if c.startswith(prefix)
+            ]
             values = None
         if values is not None:
             parts.append(values)

@@ -108,6 +108,16 @@ def test_the_attack_stays_inside_for_the_other_losses(loss, ridge):
     assert convex.proven_interval(target, 3, 0.3).vacuous.all()
 
 
+def test_more_examples_than_the_rounding_covers_are_never_proven(monkeypatch):
+    model = cases.model("logistic", ridge=2.0)
+    target = convex.training_targets(model, [3])
+    assert not convex.proven_interval(target, 3, 0.0003).vacuous.any()
+    count = len(model.design) - 1
+    monkeypatch.setattr("natgeo.convex.stability._MOST_TERMS", count)
+    again = convex.training_targets(model.refit(), [3])
+    assert convex.proven_interval(again, 3, 0.0003).vacuous.all()
+
+
 def test_proven_up_to_is_where_intervals_become_vacuous(cancer):
     target, train = convex.training_targets(cancer, [12]), [3, 40]
     most = convex.proven_up_to(target, train)

@@ -81,8 +81,8 @@ def test_text_is_encoded_or_dropped_when_asked_and_constants_go(tmp_path):
     [
         ("a,b\n1,\n", "column 'b' has no value in row 0"),
         ("a,b\n1,2\n3,NaN\n", "column 'b' has no value in row 1"),
-        ("a,b\n1,2\n3\n", "row 1 has 1 cells"),
-        ("a,a\n1,2\n", "several columns named 'a'"),
+        ("a,b\n1,2\n3\n", "line 3 has 1 cells"),
+        ("a,a\n1,2\n", "two columns 'a'"),
         ("a,b\n", "no rows"),
         ('a,b\n1,"2\n', "cannot be read as CSV"),
         ("a,y\n1,0\n1,1\n", "No column is left"),
