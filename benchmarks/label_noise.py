@@ -63,7 +63,7 @@ from natgeo.labels import detectors, left_out, patches
 from natgeo.labels.builtin import ResNet8
 
 RESULTS = Path(__file__).parent / "results"
-FOLDS = {"digits": 3, "spam": 3, "sentences": 3, "made up": 3}
+FOLDS = 3
 CLEANLAB = (
     ("self_confidence", False),
     ("normalized_margin", False),
@@ -99,6 +99,13 @@ class Case:
     def name(self) -> str:
         """The name of its files and of its line of results."""
         return f"{self.data}-{self.kind}-{self.rate:g}-{self.seed}".replace(" ", "-")
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Networks without the example cost twice as much again: one case of images."""
+        if self.data in ("Fashion-MNIST", "CIFAR-10"):
+            return (self.kind, self.rate, self.seed) == ("uniform", 0.1, 0)
+        return self.data != "digits memorised"
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +214,7 @@ def row_of(case: Case, folder: Path) -> dict[str, Any]:
     found = _judged(_in_sample(whole, problem.given), wrong)
     plain = _plain(problem, folder / f"{case.data}-patches.npy")
     found |= _judged(_with_inputs(whole, plain, problem.given), wrong)
-    if case.data in FOLDS:
+    if case.cross_fitted:
         parts = _held_out(problem, case, folder)
         found |= _judged(_out_of_sample(parts, whole, plain, problem.given), wrong)
     return {
@@ -281,10 +288,10 @@ def _train(problem: Problem, seed: int, rows: np.ndarray | None = None) -> Traje
 
 def _held_out(problem: Problem, case: Case, folder: Path) -> np.ndarray:
     """Logits of networks that were not trained on the example, [E, N, C]."""
-    fold = left_out.folds(problem.given, FOLDS[case.data], case.seed)
+    fold = left_out.folds(problem.given, FOLDS, case.seed)
     part = replace(problem, recipe=replace(problem.recipe, width=0))
     made = []
-    for number in range(FOLDS[case.data]):
+    for number in range(FOLDS):
         file = folder / f"{case.name}-without-{number}.npz"
         rows = np.flatnonzero(fold != number)
         made.append(runs.kept(file, lambda rows=rows: _train(part, case.seed, rows)))
