@@ -1,7 +1,8 @@
 """Every detector of wrong labels, on what one network left behind.
 
-A name is `situation: detector`. The situations: `one`, the last checkpoint; `several`,
-the checkpoints of one run; `held out`, networks that were not trained on the example.
+A name is `situation: detector`. The situations: `one`, the last checkpoint; `epoch`,
+another one; `several`, the checkpoints of one run; `held out`, networks that were not
+trained on the example; `inputs`, no network.
 "Scan default" is what `scan_labels` does there with a model: the network and a readout
 of the inputs; the others have readouts of its representation, or both.
 """
@@ -23,6 +24,7 @@ CLEANLAB = (
     ("normalized_margin", False),
     ("self_confidence", True),
 )
+RIDGES = (0.01, 0.1, 1.0)  # shares of the mean eigenvalue; elsewhere it is 0.001
 
 
 def judged(
@@ -65,6 +67,10 @@ def in_sample(run: Trajectory, y: np.ndarray) -> dict[str, np.ndarray]:
         losses, gradients.get("all layers", layers[-1]), last, y, [readout]
     )
     levers = [left_out.leverage(rows) for rows in layers]
+    for epoch, logits, lever in zip(run.epochs, run.logits, levers, strict=True):
+        found[f"epoch {epoch:g}: loss"] = detectors.loss(logits, y)
+        found[f"epoch {epoch:g}: self-influence, last layer"] = lever
+    found |= {f"one: {k}": v for k, v in _variants(gradients, losses, y).items()}
     found["several: self-influence, last layer"] = detectors.ranks_over_checkpoints(
         levers
     )
@@ -73,6 +79,26 @@ def in_sample(run: Trajectory, y: np.ndarray) -> dict[str, np.ndarray]:
         run.logits, y, [readout]
     )
     return found
+
+
+def _variants(
+    gradients: dict[str, np.ndarray], losses: np.ndarray, y: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Other ridges, margins for losses, leverage as a factor, class by class."""
+    name, rows = list(gradients.items())[-1]
+    scale = np.square(rows).sum() / rows.size  # mean eigenvalue of the covariance
+    found = {
+        f"self-influence, {name}, ridge {share:g}": left_out.leverage(
+            rows, share * scale
+        )
+        for share in RIDGES
+    }
+    margins = left_out.leverage(left_out.margin_features(rows, losses))
+    return found | {
+        f"self-influence of margins, {name}": margins,
+        f"loss times h / (1 - h) of margins, {name}": losses * margins / (1 - margins),
+        "loss within class": detectors.within_class(losses, y),
+    }
 
 
 def out_of_sample(
