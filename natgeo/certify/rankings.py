@@ -18,6 +18,7 @@ from natgeo.certify.rounding import Proof, prove
 from natgeo.certify.screen import Kernel, in_numpy
 from natgeo.certify.statements import Statement, pair, proponent
 from natgeo.certify.threats import Moving, Wasserstein2
+from natgeo.certify.tile_counts import Scored, score_intervals
 from natgeo.certify.verdict import Verdict, decide
 from natgeo.certify.witness import counterexample
 from natgeo.errors import DataError
@@ -387,10 +388,10 @@ class Rankings:
     def _require_memory(self) -> None:
         workload.require_memory(self._bytes, "A sweep over all pairs")
 
-    def _scored(self, indices: np.ndarray) -> sweep.Scored:
+    def _scored(self, indices: np.ndarray) -> Scored:
         rows = np.asarray(self.targets.rows(indices), np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            return sweep.score_intervals(self.proof, rows)
+            return score_intervals(self.proof, rows)
 
 
 def _attack_of(threat: Threat) -> Any:
