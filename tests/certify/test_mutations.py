@@ -23,6 +23,7 @@ from natgeo.certify import (
     data_threats,
     disc,
     ensemble,
+    ensemble_pairs,
     environment,
     limits,
     moving,
@@ -858,16 +859,18 @@ ENSEMBLE = [
         test_ensemble.check_radius_is_tight,
     ),
     (
-        "EnsembleRankings._orders",
-        "upward(rows.true_norms[t] * distance)",
-        "0.8 * rows.true_norms[t] * distance",
-        ensemble_fraction,
-    ),
-    (
         "_mean_from_below",
         " - 2.0**-51 * abs(total)",
         "",
         test_ensemble.test_sums_are_rounded_down,
+    ),
+]
+ENSEMBLE_PAIRS = [
+    (
+        "EnsemblePairs._orders",
+        "upward(rows.true_norms[t] * distance)",
+        "0.8 * rows.true_norms[t] * distance",
+        ensemble_fraction,
     ),
 ]
 SPREADS = [
@@ -919,6 +922,7 @@ MUTATIONS = [
         (threats, EUCLIDEAN),
         (spectral, SPECTRAL),
         (ensemble, ENSEMBLE),
+        (ensemble_pairs, ENSEMBLE_PAIRS),
         (data_threats, SPREADS),
         (covariance, GEOMETRY),
         (self_influence, SELF_INFLUENCE),
