@@ -19,10 +19,10 @@ import numpy as np
 from natgeo.display import at_least, at_most, given, visible
 from natgeo.errors import ArgumentError
 from natgeo.proof import counting, document, language
+from natgeo.proof.claims import ExactCheck, Rejected
 from natgeo.proof.data import Data, weights_digest
 from natgeo.proof.document import Certificate
 from natgeo.proof.exact import root_above
-from natgeo.proof.forms import ExactCheck, Rejected
 from natgeo.proof.recipe import Recipe
 from natgeo.store.memory import MemoryStore, as_store
 

@@ -16,6 +16,7 @@ from tests.proof import cases
 ROOM = Path(natgeo.__file__).parent / "proof"
 CHECKER = (
     "checker",
+    "claims",
     "counting",
     "data",
     "document",
