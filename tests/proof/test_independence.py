@@ -24,6 +24,7 @@ CHECKER = (
     "folder",
     "forms",
     "language",
+    "reading",
     "recipe",
     "thresholds",
 )
