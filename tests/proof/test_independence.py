@@ -26,6 +26,7 @@ CHECKER = (
     "language",
     "reading",
     "recipe",
+    "rounding",
     "thresholds",
 )
 MAY_USE = {"natgeo.display", "natgeo.errors", "natgeo.types"}
