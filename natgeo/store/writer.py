@@ -140,11 +140,11 @@ class DiskWriter:
         self._refuse_if_closed()
         block = block_of(features, columns, inputs)
         manifest = self._manifest_for(block)
-        waiting = self._waiting() % self._shard_rows
-        if inputs and waiting + len(block.features) > self._shard_rows:
+        waiting, rows = self._waiting() % self._shard_rows, len(block.features)
+        if inputs and waiting + rows > self._shard_rows:
             raise ArgumentError(
-                f"A block of {len(block.features)} examples reaches over the end of a "
-                f"shard of {self._shard_rows}. Make shard_rows a multiple of the blocks."
+                f"A block of {rows} examples reaches over the end of a shard "
+                f"of {self._shard_rows}. Make shard_rows a multiple of the blocks."
             )
         self._pending.append(block)
         if self._manifest is None:
