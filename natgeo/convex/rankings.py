@@ -2,8 +2,8 @@
 
 A pair (i, j) is certified if I(i, t) - I(j, t) keeps its sign on every distribution of
 the ball of `proven_interval`. The difference is one functional, so what moves both
-influences together does not count against it (`differences.py`); where disjoint intervals prove
-more, they count too. Ties and pairs without a proof are undecided.
+influences together does not count against it (`differences.py`); where disjoint
+intervals prove more, they count too. Ties and pairs without a proof are undecided.
 """
 
 from __future__ import annotations
