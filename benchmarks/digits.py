@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import is_quick, replace_in_readme, report
-from natgeo import demo
+from natgeo import demo, demo_page
 from natgeo.display import percent
 from natgeo.report.curve_figures import certification_curve
 
@@ -30,7 +30,7 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     rows = []
     for seed in range(1 if is_quick() else 5):
-        document = demo.run(seed)
+        document = demo_page.document(demo.study(seed))
         rows.append(report("digits", **_row(seed, document)))
         ours, theirs = (np.array(document["curve"][name]) for name in NAMES[:2])
         if (ours < theirs).any():

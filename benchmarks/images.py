@@ -153,9 +153,7 @@ def _row(about: dict, train: Any, targets: Any, ridge: float | None) -> dict[str
 
 def _keep_figure(rows: list[dict[str, Any]]) -> None:
     """Digits beside the image sets, all with ridge 0."""
-    from natgeo import demo
-
-    curves = {"digits": demo.run(0)["curve"]}
+    curves = {"digits": sections.curve_section(demo.study(0).rankings)}
     for row in rows:
         if row["ridge"] == 0:
             short_note = row["note"].partition(",")[0]

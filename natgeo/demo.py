@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -22,23 +21,18 @@ import optax
 from natgeo.certify import distances
 from natgeo.certify.rankings import Rankings, certify_rankings
 from natgeo.certify.threats import Wasserstein2
-from natgeo.display import percent
 from natgeo.errors import UnfitEnvironmentError
 from natgeo.features import projectors, tasks
 from natgeo.features.featurize import featurize
 from natgeo.geometry import kernels
 from natgeo.geometry.natural import natural_geometry
 from natgeo.geometry.scores import scores
-from natgeo.labels.decisions import fingerprint
-from natgeo.labels.scan import scan_labels
-from natgeo.report import review, sections
-from natgeo.report.document import write_document
-from natgeo.report.page import write_report
-from natgeo.report.thumbnails import png_data_uri
+from natgeo.labels.scan import LabelScan, scan_labels
+from natgeo.report import sections
+from natgeo.types import Store
 
 TRAIN, CLASSES, FLIPPED_SHARE = 1500, 10, 0.1
 DIM, EPS, EPOCHS, BATCH = 256, 0.01, 20, 50
-SHOWN_TARGETS, SHOWN_SUSPECTS, QUEUED = 4, 24, 150
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,26 +130,48 @@ def fit(
     return params
 
 
-def run(seed: int = 0, *, progress: bool = False) -> dict[str, Any]:
-    """Trains, attributes, certifies and scans; returns the result document."""
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What was trained, attributed and scanned; M held-out and N training digits.
+
+    Attributes:
+        seed: of everything.
+        data: the digits.
+        predicted: the model's answers on held-out digits, [M]; they are explained.
+        rankings: certified orders at `EPS`.
+        scores: point estimates, [M, N].
+        scan: the label scan.
+        projector: in words.
+        scale: how far known changes of the data are, in units of eps.
+        seconds: all of it took, wall time.
+    """
+
+    seed: int
+    data: Digits
+    predicted: np.ndarray
+    rankings: Rankings
+    scores: np.ndarray
+    scan: LabelScan
+    projector: str
+    scale: dict[str, Any]
+    seconds: float
+
+
+def study(seed: int = 0, *, progress: bool = False) -> Study:
+    """Trains, attributes, certifies and scans."""
     start = time.perf_counter()
     data = load_digits(seed)
     apply, params = train_model(data, seed)
+    # What is explained is the model's own answer, right or wrong.
     predicted = np.argmax(np.asarray(apply(params, data.x_test)), axis=1)
-    accuracy = float((predicted == data.y_test).mean())
-
     projector = projectors.Rademacher(dim=DIM, seed=seed)
     margin = tasks.classification(apply)
-    train = featurize(margin, params, (data.x, data.y), projector, progress=progress)
-    # What is explained is the model's own answer, right or wrong.
-    targets = featurize(
-        margin,
-        params,
-        (data.x_test, predicted.astype(np.int32)),
-        projector,
-        progress=progress,
-    )
-    geometry = natural_geometry(train, ridge=0.0)
+
+    def features_of(x: np.ndarray, y: np.ndarray) -> Store:
+        return featurize(margin, params, (x, y), projector, progress=progress)
+
+    targets = features_of(data.x_test, predicted.astype(np.int32))
+    geometry = natural_geometry(features_of(data.x, data.y), ridge=0.0)
     rankings = certify_rankings(
         geometry,
         targets,
@@ -163,120 +179,37 @@ def run(seed: int = 0, *, progress: bool = False) -> dict[str, Any]:
         progress=progress,
         kernel=kernels.for_work(len(data.y), len(data.y_test), len(sections.RADII)),
     )
-    all_scores = scores(geometry, targets)
-
-    scan = scan_labels(
-        apply, params, (data.x, data.y), projector=projector, progress=progress
-    )
-
-    def features_of(x: np.ndarray, y: np.ndarray) -> Any:
-        return featurize(margin, params, (x, y), projector, progress=progress)
-
-    relabelled = (data.y + 1) % CLASSES
-    scale = sections.scale_section(
-        rankings,
-        {
-            "shifted by one pixel": distances.change(
-                geometry, train, features_of(_shifted(data.x), data.y)
-            ),
-            "relabelled as the next digit": distances.change(
-                geometry, train, features_of(data.x, relabelled)
-            ),
-        },
-        distances.resample(geometry, seed=seed),
-    )
-
-    def picture(index: int) -> str:
-        return png_data_uri(data.x[index].reshape(8, 8))
-
-    def target_picture(index: int) -> str:
-        return png_data_uri(data.x_test[index].reshape(8, 8))
-
-    def label(index: int) -> str:
-        return str(data.y[index])
-
-    shown = _interesting_targets(predicted, data.y_test)
-    curve = sections.curve_section(rankings)
-    pair = _closest_certified_pair(rankings, all_scores, shown[0])
-    scan_part = sections.scan_section(
-        scan, top=SHOWN_SUSPECTS, label=label, picture=picture, flipped=data.flipped
-    )
-    geometry_part = sections.geometry_section(rankings)
-    return sections.document(
-        "demo",
-        "Certified attribution of handwritten digits",
-        summary=_summary(accuracy, len(predicted), curve, scan_part, geometry_part),
-        guarantee=sections.guarantee_section(rankings, scale),
-        geometry=geometry_part,
-        curve=curve,
-        targets=[
-            sections.target_section(
-                rankings,
-                all_scores[target],
-                target,
-                label=label,
-                picture=picture,
-                flipped=data.flipped,
-                about={
-                    "label": str(data.y_test[target]),
-                    "predicted": str(predicted[target]),
-                    "thumbnail": target_picture(target),
-                },
-            )
-            for target in shown
-        ],
-        pair=sections.pair_section(
-            rankings,
-            **pair,
-            thumbnails={
-                "target": target_picture(pair["target"]),
-                "above": picture(pair["above"]),
-                "below": picture(pair["below"]),
-            },
+    return Study(
+        seed=seed,
+        data=data,
+        predicted=predicted,
+        rankings=rankings,
+        scores=scores(geometry, targets),
+        scan=scan_labels(
+            apply, params, (data.x, data.y), projector=projector, progress=progress
         ),
-        scan=scan_part,
-        review=review.review_section(
-            scan,
-            fingerprint=fingerprint(data.y),
-            classes=[str(digit) for digit in range(CLASSES)],
-            top=QUEUED,
-            eps=EPS,
-            picture=picture,
-            wrong=data.flipped,
-        ),
-        provenance={
-            "data": "scikit-learn digits, 1,500 for training and 297 held out",
-            "noise": f"{int(data.flipped.sum())} training labels flipped, seed {seed}",
-            "model": "Flax perceptron 64-128-64-10, Adam 1e-3, 20 epochs",
-            "projector": str(projector),
-            "seconds": f"{time.perf_counter() - start:.1f}",
-            "command": f"natgeo demo --seed {seed}",
-        },
+        projector=str(projector),
+        scale=_scale(rankings, data, features_of, seed),
+        seconds=time.perf_counter() - start,
     )
 
 
-def write(document: dict[str, Any], folder: Path) -> tuple[Path, Path, Path]:
-    """Writes `demo.json`, `report.html` and `scan.html` into `folder`.
-
-    The second page is the review of the suspicious labels, the first one the rest.
-
-    Returns:
-        Their paths.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    record, page = folder / "demo.json", folder / "report.html"
-    queue = folder / "scan.html"
-    write_document(document, record)
-    rest = {name: part for name, part in document.items() if name != "review"}
-    write_report(rest, page)
-    keep = ("natgeo", "format", "scan", "review", "provenance")
-    about = {
-        "kind": "scan",
-        "title": "Which digits are labelled wrong",
-        "summary": review.summary(document["review"]),
+def _scale(
+    rankings: Rankings, data: Digits, features_of: Callable, seed: int
+) -> dict[str, Any]:
+    """Natural distances of two changes that anyone can picture, and of resamples."""
+    geometry = rankings.geometry
+    changed = {
+        "shifted by one pixel": features_of(_shifted(data.x), data.y),
+        "relabelled as the next digit": features_of(data.x, (data.y + 1) % CLASSES),
     }
-    write_report({**{name: document[name] for name in keep}, **about}, queue)
-    return record, page, queue
+    known = {
+        name: distances.change(geometry, geometry.train, features)
+        for name, features in changed.items()
+    }
+    return sections.scale_section(
+        rankings, known, distances.resample(geometry, seed=seed)
+    )
 
 
 def _shifted(x: np.ndarray) -> np.ndarray:
@@ -284,63 +217,3 @@ def _shifted(x: np.ndarray) -> np.ndarray:
     images = x.reshape(-1, 8, 8)
     moved = np.concatenate([np.zeros_like(images[:, :, :1]), images[:, :, :-1]], axis=2)
     return moved.reshape(x.shape)
-
-
-def _interesting_targets(predicted: np.ndarray, truth: np.ndarray) -> list[int]:
-    """The first right prediction, then mistakes, then more right ones."""
-    wrong = np.flatnonzero(predicted != truth)
-    right = np.flatnonzero(predicted == truth)
-    return [int(i) for i in [*right[:2], *wrong[:2], *right[2:]][:SHOWN_TARGETS]]
-
-
-def _closest_certified_pair(
-    rankings: Rankings, all_scores: np.ndarray, target: int
-) -> dict[str, int]:
-    """The best proponent and the highest-ranked example it is certified to outrank."""
-    order = np.argsort(-all_scores[target], kind="stable")
-    best, rivals = int(order[0]), [int(i) for i in order[1:]]
-    for rival in rivals:
-        verdict = rankings.verdict(target=target, above=best, below=rival)
-        if verdict.status == "certified":
-            return {"target": target, "above": best, "below": rival}
-    return {"target": target, "above": best, "below": rivals[-1]}
-
-
-def _summary(
-    accuracy: float, held_out: int, curve: dict, scan: dict, geometry: dict
-) -> list[dict[str, str]]:
-    at = int(np.argmin(np.abs(np.log(np.array(curve["radii"]) / EPS))))
-    found = {row["name"]: row for row in scan["detectors"]}
-    mine, plain = scan["detectors"][0], found["loss"]
-    return [
-        {
-            "label": "Test accuracy",
-            "value": percent(accuracy),
-            "note": f"{held_out} held-out digits",
-        },
-        {
-            "label": f"Certified pairs at eps = {curve['radii'][at]:g}",
-            "value": percent(curve["certified"][at]),
-            "note": f"of {curve['pairs']:,} pairs, mean of {curve['targets']} targets; "
-            f"first-order sensitivity separates "
-            f"{percent(curve['sensitivity_natural'][at])}",
-        },
-        {
-            "label": "Wrong labels found",
-            "value": percent(mine["recall_at_20"]),
-            "note": f"of {scan['known_flips']} flips in the top 20 % by "
-            f"{mine['name']}; plain loss {percent(plain['recall_at_20'])}",
-        },
-        {
-            "label": "Detection AUROC",
-            "value": f"{mine['auroc']:.4f}",
-            "note": f"{mine['name']}; plain loss {plain['auroc']:.4f}",
-        },
-        {
-            "label": "Condition number of Q",
-            "value": f"{geometry['condition']:,.0f}",
-            "note": f"N = {geometry['N']:,}, K = {geometry['K']}, ridge "
-            f"{geometry['ridge']:g}, effective dimension "
-            f"{geometry['effective_dimension']:.1f}",
-        },
-    ]

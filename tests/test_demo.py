@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
-from natgeo import demo
+from natgeo import demo, demo_page
 from natgeo.report import text
 
 
@@ -18,7 +18,7 @@ from natgeo.report import text
 def document():
     # Optax does not promise strict promotion; the user's process does not ask for it.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        return demo.run(0)
+        return demo_page.document(demo.study(0))
 
 
 def test_it_certifies_far_more_than_the_first_order_bound(document):
@@ -90,7 +90,7 @@ def test_rank_intervals_contain_the_rank(document):
 
 
 def test_it_writes_what_it_says(document, tmp_path):
-    record, page, queue = demo.write(document, tmp_path / "out")
+    record, page, queue = demo_page.write(document, tmp_path / "out")
     assert json.loads(record.read_text()) == document
     html = page.read_text()
     assert "default-src 'none'" in html

@@ -164,7 +164,7 @@ ALLOWED = {
     "evaluate": BASE | {"store", "features", "geometry", "certify"},
     "labels": BASE | {"store", "features", "geometry", "certify", "evaluate"},
 }
-TOP = {"cli", "commands", "demo", "attribution"}
+TOP = {"cli", "commands", "demo", "demo_page", "attribution"}
 # Outside packages that a room must not know, at any depth of its own code.
 FORBIDDEN = {
     "store": {"jax", "flax", "optax", "chex"},

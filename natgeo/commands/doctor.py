@@ -17,10 +17,11 @@ from natgeo.commands.options import FOLDER
 def demo(out: Path, seed: int) -> tuple:
     """Real digits, a Flax model, wrong labels: certify, scan, and write a report."""
     from natgeo import demo as example
+    from natgeo import demo_page
     from natgeo.report import text
 
-    document = example.run(seed, progress=True)
-    record, page, queue = example.write(document, out)
+    document = demo_page.document(example.study(seed, progress=True))
+    record, page, queue = demo_page.write(document, out)
     words = f"Wrote {record}, {page} and {queue}, where the labels can be reviewed."
     return document, f"{text.render(document)}\n\n{words}"
 
