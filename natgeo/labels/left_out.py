@@ -160,8 +160,11 @@ def leave_one_out(
     mean, inverse = _standard(store)
     kind = np.float64 if ridge < SINGLE else np.result_type(store.dtype, np.float32)
 
+    # Rounding the mean of a column that hardly varies would shift all of it.
+    far = (np.abs(mean) * inverse > 1e3).any()
+    shift, scale = mean if far else mean.astype(store.dtype), inverse.astype(kind)
+
     def standardised() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        shift, scale = mean.astype(store.dtype), inverse.astype(kind)
         for rows, part in _blocks(store, onehot, store.dtype):
             yield (rows - shift).astype(kind, copy=False) * scale, part
 
