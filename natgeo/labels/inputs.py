@@ -13,9 +13,11 @@ from natgeo.labels.patches import patch_features
 
 # Images from this side on have room for patches; 3.1 or 6.3 KiB of them for each image.
 PATCHED_SIDE, MOST_PATCHED = 16, 80_000
-# Of images with one channel, whose patches have a third of the numbers, and with more.
-# Chosen by what they cost beside the features of a small network. AUROC measured after
-# that, 10 % uniform flips, 10,000 images: XXX
+# Of images with one channel, whose patches have a third of the numbers, and with more:
+# what a small network's features allow. AUROC of the default at one checkpoint, 10 %
+# uniform flips of 10,000 images, seed 0: Fashion-MNIST .9930 (.9937 with 200), CIFAR-10
+# .9325 (.9292 with 100, .9344 with 400). Every other place alone, each way, takes a
+# fifth of the time and gives .9269 on CIFAR-10; every other one of all, .9304.
 GREY_PATCHES, PATCHES = 100, 200
 WIDEST = 2048  # columns: N D^2 work for the readout
 
