@@ -110,8 +110,9 @@ def _windows(images: np.ndarray) -> np.ndarray:
 def _box(values: np.ndarray) -> np.ndarray:
     """Sums over each square of SIDE x SIDE, of [B, H, W]."""
     h, w = (size - SIDE + 1 for size in values.shape[1:])
-    lines = sum(values[:, top : top + h] for top in range(SIDE))
-    return np.asarray(sum(lines[:, :, left : left + w] for left in range(SIDE)))
+    lines = np.sum([values[:, top : top + h] for top in range(SIDE)], axis=0)
+    parts = [lines[:, :, left : left + w] for left in range(SIDE)]
+    return np.asarray(np.sum(parts, axis=0))
 
 
 @lru_cache(maxsize=1)
