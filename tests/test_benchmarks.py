@@ -180,15 +180,16 @@ def test_a_scan_of_a_store_states_its_own_memory():
     assert 0 < row["certified"] < 1
     assert row["peak_bytes"] >= row["start_bytes"] > 0
     small = {"N": 9, "K": 2, "scan_share": 0.2, "evidence_share": 0.1, "queue": 3}
-    small["inputs_share"] = 0.5
-    assert "costs 20 % of" in scan.table([small, row])
-    assert "3 suspects 30 %" in scan.table([small, row])
+    small |= {"inputs_share": 0.5, "features_cpu_s": 0.018, "P": 7, "images": "2 x 2"}
+    assert "adds 70 % to" in scan.table([small, small, row])
+    assert "(K = 2, 2.0 ms each): 20 % for" in scan.table([small, row])
+    assert "3 suspects take 10 % more" in scan.table([small, row])
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("usual_promotion")
 def test_a_scan_adds_less_than_a_third_to_its_features():
-    row = scan.overhead(4000, 28)
+    row = scan.overhead("resnet8", 4000)
     assert row["scan_share"] < 0.3
 
 

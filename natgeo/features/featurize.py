@@ -48,6 +48,7 @@ def featurize(
     devices: Sequence[Any] | None = None,
     prefetch: int = 2,
     share: tuple[int, int] | None = None,
+    record: Callable[[np.ndarray], None] | None = None,
     progress: bool = False,
 ) -> MemoryStore | DiskStore:
     """Projected per-example gradients of every example, with outputs and weights.
@@ -82,6 +83,9 @@ def featurize(
             Default: the share of this process if `jax.distributed` joins several; each
             then waits for the others and gets the whole store. Every process must be
             given the same data in the same order.
+        record: is given the predictions of each batch, [B, ...], in order, if the task
+            hands them out (`tasks.recorded_loss`); of examples computed here alone, not
+            of what was stored before or is the share of others.
         progress: show a bar on standard error if it takes over a second.
 
     Returns:
@@ -139,7 +143,7 @@ def featurize(
             store, metadata, shard_rows=shard_rows, resume=resume, share=mine
         )
     ) as writer:
-        run = _Run(task, params, step, walk, writer, validate, progress)
+        run = _Run(task, params, step, walk, writer, validate, record, progress)
         with Ahead(iter(walk), prefetch) as pieces:
             run.write(
                 pieces, mine.rows_of(total, shard_rows) if mine and total else total
@@ -163,9 +167,10 @@ class _Run:
         walk: Walk,
         writer: Collector | DiskWriter,
         validate: Callable[[Any, int], None] | None,
+        record: Callable[[np.ndarray], None] | None,
         progress: bool,
     ):
-        self._validate = validate
+        self._validate, self._record = validate, record
         self._task, self._params, self._walk = task, params, walk
         self._compute = functools.partial(step, params)
         self._writer, self._visible = writer, progress
@@ -177,7 +182,10 @@ class _Run:
             sameness.recognize(writer, pieces, self._compute, visible=self._visible)
         with Progress("featurizing", total, visible=self._visible, done=done) as bar:
             for piece, made in _one_ahead(self._compute, self._checked(pieces)):
+                predictions = made.pop("predictions", None)
                 _check_finite(self._task, self._params, piece, made)
+                if self._record is not None and predictions is not None:
+                    self._record(predictions)
                 writer.append(made.pop("features"), made, inputs=piece.inputs)
                 bar.advance(piece.valid)
 
@@ -187,6 +195,7 @@ class _Run:
             return writer.close()
         if walk.head is not None and not writer.begun:  # a part without examples
             made = jax.eval_shape(self._compute, walk.head)
+            made.pop("predictions", None)
             features = made.pop("features")
             writer.begin(features.shape[1], np.dtype(features.dtype), made)
         return writer.close(walk.rows, walk.inputs)

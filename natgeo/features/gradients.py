@@ -37,7 +37,8 @@ def feature_step(
 
     Returns:
         A traceable function to `{"features": [B, K], "outputs": [B]}` and, if the task
-        has them, `"weights": [B]`; everything at least float32.
+        has them, `"weights": [B]` and `"predictions": [B, ...]`; everything at least
+        float32.
     """
     factored = hasattr(projector, "sketch") and not form
 
@@ -45,14 +46,19 @@ def feature_step(
         run = _factored_features if factored else _formed_features
         chosen, fixed = split_params(params, task.only)
 
-        def output(chosen: Params, example: Example) -> Array:
-            return task.output(join_params(chosen, fixed), example)
+        def output(chosen: Params, example: Example) -> tuple[Array, ...]:
+            whole = join_params(chosen, fixed)
+            if task.predicted is not None:
+                return task.predicted(whole, example)
+            return (task.output(whole, example),)
 
-        value, features = run(output, projector, chosen, batch)
+        value, features, beside = run(output, projector, chosen, batch)
         made = {"features": features, "outputs": value.astype(features.dtype)}
         if task.weight is not None:
             weight = jax.vmap(task.weight)(value, batch)
             made["weights"] = weight.astype(features.dtype)
+        if beside:
+            made["predictions"] = at_least_float32(beside[0])
         return made
 
     return step
@@ -110,20 +116,24 @@ def join_params(chosen: Params, fixed: Params) -> Params:
 
 def _formed_features(
     output: Callable, projector: Projector, params: Params, batch: Any
-) -> tuple[Array, Array]:
-    one = jax.value_and_grad(output)
-    value, gradient = jax.vmap(one, in_axes=(None, 0))(params, batch)
-    return value, projector.project(jax.tree.map(at_least_float32, gradient))
+) -> tuple[Array, Array, tuple[Array, ...]]:
+    def split(params: Params, example: Example) -> tuple[Array, tuple[Array, ...]]:
+        value, *beside = output(params, example)
+        return value, tuple(beside)
+
+    one = jax.value_and_grad(split, has_aux=True)
+    (value, beside), gradient = jax.vmap(one, in_axes=(None, 0))(params, batch)
+    return value, projector.project(jax.tree.map(at_least_float32, gradient)), beside
 
 
 def _factored_features(
     output: Callable, projector: Any, params: Params, batch: Any
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, tuple[Array, ...]]:
     # Traced on an example of the batch, not on shapes: a shape does not say that it
     # varies over devices.
     example = jax.tree.map(lambda leaf: leaf[0], batch)
     tapped = find_uses(output, params, example)
-    value, formed, factors = jax.vmap(tapped.gradients, in_axes=(None, 0))(
+    value, formed, factors, beside = jax.vmap(tapped.gradients, in_axes=(None, 0))(
         params, batch
     )
     leaves = jax.tree_util.tree_leaves_with_path(params)
@@ -134,7 +144,7 @@ def _factored_features(
         sketch.add_formed(number, at_least_float32(gradient))
     for order, use in tapped.uses.items():
         use.add_to(sketch, *factors[order])
-    return value, sketch.total()
+    return value, sketch.total(), beside
 
 
 def check_params(params: Params) -> None:

@@ -35,7 +35,7 @@ _TAPPED: dict[str, Callable[[Any, Sequence[View | None]], Use | None]] = {
 
 @dataclass(frozen=True)
 class Tapped:
-    """A traced scalar function f(params, example) and the structured uses found in it.
+    """A traced function f(params, example) and the structured uses found in it.
 
     Attributes:
         uses: order of the use in the program -> use.
@@ -48,12 +48,14 @@ class Tapped:
 
     def gradients(
         self, params: Params, example: Example
-    ) -> tuple[Array, dict[int, Array], dict[int, tuple[Array, ...]]]:
+    ) -> tuple[
+        Array, dict[int, Array], dict[int, tuple[Array, ...]], tuple[Array, ...]
+    ]:
         """The value of f, its ordinary gradients, and the factors of the others.
 
         Returns:
-            The value; the gradients of the leaves that are not tapped, by leaf; and the
-            `factors` of each use, by its order.
+            The value; the gradients of the leaves that are not tapped, by leaf; the
+            `factors` of each use, by its order; and what f returns beside the value.
         """
         every, inputs = jax.tree.leaves(params), jax.tree.leaves(example)
         formed = {i: leaf for i, leaf in enumerate(every) if i not in self.leaves}
@@ -78,25 +80,25 @@ class Tapped:
                 return out + taps[order]
 
             arguments = [formed.get(i, leaf) for i, leaf in enumerate(every)] + inputs
-            (out,) = _evaluate(self._program, arguments, _counted(visit))
-            return out, recorded
+            out, *beside = _evaluate(self._program, arguments, _counted(visit))
+            return out, (recorded, tuple(beside))
 
-        (out, recorded), (gradients, slopes) = jax.value_and_grad(
+        (out, (recorded, beside)), (gradients, slopes) = jax.value_and_grad(
             value, argnums=(0, 1), has_aux=True
         )(formed, taps)
         factors = {
             o: use.factors(recorded[o][0], slopes[o]) for o, use in self.uses.items()
         }
-        return out, gradients, factors
+        return out, gradients, factors, beside
 
 
 def find_uses(
-    function: Callable[[Params, Example], Array], params: Params, example: Example
+    function: Callable[[Params, Example], Any], params: Params, example: Example
 ) -> Tapped:
     """Traces f(params, example) -> scalar and finds the structured uses of parameters.
 
     Args:
-        function: the scalar function.
+        function: the scalar function; it may return arrays beside the scalar.
         params: pytree of parameters (or of their shapes).
         example: one example (or its shapes), without a batch axis.
     """

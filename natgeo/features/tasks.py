@@ -39,6 +39,8 @@ class Task:
             once a run, its result once a batch.
         only: a regular expression; gradients are taken in the parameters whose path
             (as `jax.tree_util.keystr` writes it) it is found in, all others are fixed.
+        predicted: `predicted(params, example)` -> the output and what the model
+            predicts, from one pass, for `featurize(record=)`; None records nothing.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Task:
     apply: Callable[[Params, Array], Array] | None = None
     validator: Callable[[Params, Any], Callable[[Any, int], None]] | None = None
     only: str | None = None
+    predicted: Callable[[Params, Example], tuple[Array, Array]] | None = None
 
 
 def classification(
@@ -74,6 +77,16 @@ def classification(
         apply=apply,
         validator=lambda params, batch: validators.labels(apply, params, batch),
     )
+
+
+def recorded_loss(apply: Callable[[Params, Array], Array]) -> Task:
+    """`classification(apply, output="loss")` that hands out its logits as well."""
+
+    def predicted(params: Params, example: Example) -> tuple[Array, Array]:
+        logits = _single(apply, params, example)
+        return _cross_entropy(logits, example), logits
+
+    return replace(classification(apply, output="loss"), predicted=predicted)
 
 
 def regression(apply: Callable[[Params, Array], Array]) -> Task:

@@ -94,7 +94,7 @@ def factorize(total: Moments, ridge: float) -> tuple[np.ndarray, np.ndarray]:
             norm = np.abs(q).sum(axis=0).max()
             reciprocal, _ = scipy.linalg.lapack.dpocon(lower, norm, uplo="L")
             if reciprocal >= width * np.finfo(np.float64).eps:
-                return lower, _inverse(lower)
+                return lower, inverse(lower)
         smallest = np.linalg.eigvalsh(q)[[0, -1]]
         reason = (
             f"its eigenvalues run from {smallest[0]:.1e} to {smallest[1]:.1e}, "
@@ -122,13 +122,13 @@ def _cholesky(q: np.ndarray) -> np.ndarray | None:
     return None if last is None else _lower(first, below, last)
 
 
-def _inverse(lower: np.ndarray) -> np.ndarray:
-    """The inverse of a lower triangular matrix, likewise."""
+def inverse(lower: np.ndarray) -> np.ndarray:
+    """The inverse of a lower triangular matrix, lower triangular, [K, K], float64."""
     if len(lower) <= _LAPACK_WIDTH:
         inverse, _ = scipy.linalg.lapack.dtrtri(lower, lower=1)
         return np.tril(inverse)
     half = len(lower) // 2
-    first, last = _inverse(lower[:half, :half]), _inverse(lower[half:, half:])
+    first, last = inverse(lower[:half, :half]), inverse(lower[half:, half:])
     return _lower(first, -last @ (lower[half:, :half] @ first), last)
 
 

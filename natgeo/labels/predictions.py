@@ -35,12 +35,17 @@ def predictor(apply: Callable[[Params, Any], Any]) -> Callable[[Params, Any], An
             padded = np.concatenate([batch, np.repeat(batch[-1:], short, axis=0)])
             found = np.asarray(compiled(params, padded), np.float32)
             parts.append(found[: len(batch)])
-        return _checked(np.concatenate(parts), len(x))
+        return checked(np.concatenate(parts), len(x))
 
     return logits
 
 
-def _checked(logits: np.ndarray, count: int) -> np.ndarray:
+def checked(logits: np.ndarray, count: int) -> np.ndarray:
+    """Logits of `count` examples as they are.
+
+    Raises:
+        DataError: for another shape, NaN or infinity.
+    """
     if logits.ndim != 2 or logits.shape[0] != count or logits.shape[1] < 2:
         raise DataError(
             f"The model gives logits of shape {logits.shape} for {count} examples: "

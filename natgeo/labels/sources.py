@@ -191,7 +191,9 @@ def from_model(
             "or featurize each and scan the stores."
         )
     geometries = []
+    recorded: list[np.ndarray | None] = [None] * (len(every) - len(measured))
     for one in measured:
+        parts: list[np.ndarray] = []
         made = featurize(
             task,
             one,
@@ -199,13 +201,20 @@ def from_model(
             chosen,
             store=store,
             batch_size=batch_size,
+            record=parts.append,
             progress=progress,
         )
         geometries.append(natural_geometry(made, ridge))
+        recorded.append(_whole(parts, len(x)))
     predict = predictor(apply)
     held_out = fit is not None
     if fit is None:
-        logits = np.stack([predict(one, x) for one in every])
+        logits = np.stack(
+            [
+                predict(one, x) if made is None else made
+                for one, made in zip(every, recorded, strict=True)
+            ]
+        )
     else:
         logits = _cross_fitted(fit, predict, x, y, folds, seed)[None]
 
@@ -333,8 +342,20 @@ def _loss_task(apply: Callable, layers: str | None) -> Any:
     """The same task for the same model, so that its compiled step is used again."""
     from natgeo.features import tasks
 
-    task = tasks.classification(apply, output="loss")
+    task = tasks.recorded_loss(apply)
     return task if layers is None else tasks.restricted(task, layers)
+
+
+def _whole(parts: list[np.ndarray], count: int) -> np.ndarray | None:
+    """Logits that the gradients' own forward pass has made, [count, classes].
+
+    None if other processes have made some of them.
+    """
+    from natgeo.labels.predictions import checked
+
+    if sum(len(part) for part in parts) < count:
+        return None
+    return checked(np.asarray(np.concatenate(parts), np.float32), count)
 
 
 def _represented(readout: Any, params: Any, x: np.ndarray) -> Any:

@@ -121,7 +121,7 @@ def test_factors_and_formed_gradients_make_up_the_gradient(rng, name):
     x = jnp.asarray(rng.standard_normal(6), jnp.float32)
     want = jax.grad(function)(params, x)
     found = taps.find_uses(function, params, x)
-    value, formed, factors = found.gradients(params, x)
+    value, formed, factors, _ = found.gradients(params, x)
     names = sorted(params)
     got = {names[i]: np.float64(gradient) for i, gradient in formed.items()}
     handed_out = set()
@@ -192,7 +192,7 @@ def test_flax_nnx_is_tapped(rng):
 
     found = taps.find_uses(output, params, x)
     assert len(found.leaves) == 1
-    _, _, factors = found.gradients(params, x)
+    _, _, factors, _ = found.gradients(params, x)
     ((a, g),) = factors.values()
     want = jax.tree.leaves(jax.grad(output)(params, x))
     np.testing.assert_allclose(a.T @ g, want[next(iter(found.leaves))], rtol=1e-6)

@@ -29,6 +29,7 @@ def test_small_images_are_pixels_and_larger_ones_patches_at_any_scale(rng):
     np.testing.assert_allclose(
         input_readout(np.float32(images) / 255)[1], rows, rtol=1e-4, atol=1e-3
     )
+    assert input_readout(images[..., :1])[1].shape == (6, 800)
 
 
 def test_whole_numbers_are_words():

@@ -56,6 +56,21 @@ def test_a_constant_feature_and_an_unseen_class_do_no_harm(rng):
     np.testing.assert_allclose(got, without, atol=1e-9)
 
 
+def test_float32_features_give_the_same_readout(rng):
+    """Raw columns of any scale, and one that a single example has to itself."""
+    x = rng.standard_normal((300, 40)) * np.logspace(-6, 6, 40) + np.logspace(3, -3, 40)
+    x[:, 0] = 0
+    x[7, 0] = 1e-3
+    labels = rng.integers(0, 3, 300)
+    x = np.float32(x)
+    want = left_out.leave_one_out(np.float64(x), labels)
+    got = left_out.leave_one_out(x, labels)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    tiny = left_out.leave_one_out(x, labels, 1e-9)
+    exact = left_out.leave_one_out(np.float64(x), labels, 1e-9)
+    np.testing.assert_allclose(tiny, exact, rtol=1e-6)
+
+
 def test_the_held_out_step_is_newtons_without_the_example(rng):
     x, sign = rng.standard_normal((40, 3)), rng.choice([-1.0, 1.0], 40)
     theta = rng.standard_normal(3)

@@ -29,6 +29,30 @@ def test_responses_are_summed_over_quarters(rng):
     np.testing.assert_allclose(got[0], want.reshape(-1), atol=1e-4)
 
 
+def test_bright_images_keep_their_contrast(rng):
+    """Bytes far from zero: a variance from sums in float32 would be lost."""
+    images = np.float32(200 + rng.integers(0, 2, (2, 9, 8, 1)))
+    images[1] += 40
+    mean, bank = np.zeros(36), rng.standard_normal((36, 3))
+    got = patches._pooled(images, mean, bank).reshape(2, 2, 4, 3)
+    want = np.zeros((2, 2, 3))
+    for image in range(2):
+        for top, left in np.ndindex(4, 3):
+            patch = np.float64(images[image, top : top + 6, left : left + 6].ravel())
+            patch = (patch - patch.mean()) / np.sqrt(patch.var() + 1.5e-4)
+            for sign, factor in enumerate((1, -1)):
+                want[image, sign] += np.maximum(factor * (patch @ bank) - 0.25, 0)
+    np.testing.assert_allclose(got.sum(axis=2), want, rtol=1e-4, atol=1e-4)
+
+
+def test_features_do_not_depend_on_the_chunk(rng, monkeypatch):
+    images = rng.random((11, 8, 7, 2))
+    want = patches.patch_features(images, 3)
+    monkeypatch.setattr(patches, "CHUNK", 5)
+    got = patches.patch_features(images, 3)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
 def test_features_tell_textures_apart_and_are_seeded(rng):
     stripes = np.indices((20, 12, 12))[1] % 2
     images = np.where(np.arange(20)[:, None, None] % 2, stripes, stripes.mT)

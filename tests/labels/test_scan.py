@@ -7,7 +7,8 @@ import pytest
 
 import natgeo as ng
 from natgeo.errors import ArgumentError, DataError
-from natgeo.labels import detectors, left_out
+from natgeo.features import tasks
+from natgeo.labels import detectors, left_out, predictions
 
 
 def test_self_influence_scores_and_order(rng):
@@ -147,6 +148,65 @@ def test_the_order_is_by_the_defaults_of_the_detectors(learned):
     held = ng.scan_labels(linear, params, (x, y), fit="closed form")
     want = detectors.out_of_sample(left_out.leave_one_out(np.float64(x), y), y)
     np.testing.assert_allclose(held.scores[held.detector], want, rtol=1e-6)
+
+
+def test_logits_come_from_the_pass_that_makes_the_gradients(learned, monkeypatch):
+    """No second forward pass but for other checkpoints."""
+    x, y, _ = learned
+    params = {"w": fit(x, y)["w"][:, [0, 1, 2, 0]]}
+    early = {"w": 0.3 * params["w"]}
+    asked = []
+
+    def predictor(apply):
+        return lambda params, x: asked.append(params) or np.asarray(apply(params, x))
+
+    monkeypatch.setattr(predictions, "predictor", predictor)
+    for layers in (None, "w"):
+        scan = ng.scan_labels(
+            linear, params, (x, y), readouts=(), batch_size=50, layers=layers
+        )
+        logp = log_softmax(x @ params["w"])[np.arange(120), y]
+        np.testing.assert_allclose(scan.scores["loss"], -logp, rtol=1e-4, atol=1e-5)
+    assert not asked
+    ng.scan_labels(linear, params, (x, y), checkpoints=[early], readouts=())
+    assert len(asked) == 1
+    assert asked[0] is early
+    every = ng.scan_labels(
+        linear,
+        params,
+        (x, y),
+        checkpoints=[early],
+        readouts=(),
+        every_influence=True,
+    )
+    assert len(asked) == 1
+    losses = [-log_softmax(x @ p["w"])[np.arange(120), y] for p in (early, params)]
+    np.testing.assert_allclose(
+        every.scores["loss"], np.mean(losses, axis=0), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_store_does_not_change_when_logits_are_recorded(learned, tmp_path):
+    x, y, _ = learned
+    params, seen = fit(x, y), []
+    sketch = ng.projectors.CountSketch(dim=5)
+    for name, task, record in (
+        ("plain", tasks.classification(linear, output="loss"), None),
+        ("recorded", tasks.recorded_loss(linear), seen.append),
+    ):
+        ng.featurize(
+            task,
+            params,
+            (x, y),
+            sketch,
+            store=tmp_path / name,
+            batch_size=50,
+            record=record,
+        )
+    plain, recorded = (ng.DiskStore(tmp_path / n) for n in ("plain", "recorded"))
+    assert plain.digest() == recorded.digest()
+    assert plain.metadata == recorded.metadata
+    np.testing.assert_allclose(np.concatenate(seen), x @ params["w"], rtol=1e-5)
 
 
 def test_support_by_brute_force(learned):
