@@ -20,7 +20,8 @@ from natgeo.certify.witness import Attack, Displacement, cheapest, displace
 from natgeo.geometry.natural import natural_geometry
 from natgeo.store.memory import MemoryStore
 
-_PRECISION = 1e-6
+_PRECISION, _ROUGH = 1e-6, 1e-2
+_NEAR = 1e-3  # natural units: where the search for a hint starts at the least
 _LARGEST = 2.0  # natural units: no attack looks further
 
 
@@ -35,7 +36,7 @@ def attack(
         threat: the ball; `inside` says whether the displacement lies in it.
         radius: the order-2 natural radius up to which the statement is proven.
     """
-    climb = _climb(proof, statement)
+    climb = _climb(proof, statement, radius)
     # From where natural and raw balls are certain, to where the natural move is large.
     start = radius / Euclidean2.amplification(proof) if proof.holds else 0.0
     far = _LARGEST * float(np.linalg.norm(proof.geometry.factor, 2))
@@ -52,14 +53,19 @@ def strongest(
     proof: Proof, statement: Statement, threat: Euclidean2, inside: float
 ) -> DataCounterexample:
     """The displacement of cost `inside` times the radius that leaves the least."""
-    move = _climb(proof, statement).run(inside * threat.eps)
+    move = _climb(proof, statement, 0.0).run(inside * threat.eps)
     return _checked(proof, statement, threat, move)
 
 
-def _climb(proof: Proof, statement: Statement) -> Attack:
+def _climb(proof: Proof, statement: Statement, radius: float) -> Attack:
+    """The attack in the raw metric, which also starts from the best natural one."""
     geometry = proof.geometry
     u, v = (geometry.whitener @ side.vector for side in (statement.u, statement.v))
-    return Attack(geometry.natural, u, v, geometry.factor.T @ geometry.factor)
+    climb = Attack(geometry.natural, u, v, geometry.factor.T @ geometry.factor)
+    natural = Attack(geometry.natural, u, v)
+    _, move = cheapest(natural, max(radius, _NEAR), _LARGEST, _ROUGH)
+    climb.hints = [climb.first(), move]
+    return climb
 
 
 def _checked(

@@ -195,13 +195,16 @@ class Attack:
     ):
         self._second = natural.T @ natural / len(natural)
         self._u, self._v, self._metric = u, v, metric
+        self.hints: list[Displacement] = []  # where else to start
+
+    def first(self) -> Displacement:
+        """The steepest displacement of the stored data, of no particular cost."""
+        nothing = np.zeros((len(self._u), 2))
+        return self._step(Displacement(nothing, nothing))
 
     def run(self, eps: float) -> Displacement:
         """The best displacement found with cost eps."""
-        nothing = np.zeros((len(self._u), 2))
-        starts = [closed_form(self._u, self._v, eps)]
-        if self._metric is not None:  # the closed form is about the natural metric
-            starts.append(self._step(Displacement(nothing, nothing)))
+        starts = [closed_form(self._u, self._v, eps), *self.hints]
         best = min((self._scale(start, eps) for start in starts), key=self.value)
         lowest, now = self.value(best), best
         for _ in range(_STEPS):
