@@ -25,6 +25,7 @@ from natgeo.store.memory import MemoryStore
 
 _LARGEST = 2.0  # no attack looks further than this radius
 _STEPS = 60
+_SWAP = np.eye(4)[[2, 3, 0, 1]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,12 +233,10 @@ class Attack:
     def _solve(self, move: Displacement, vector: np.ndarray) -> np.ndarray:
         """M vector, by the Woodbury identity on the rank-four change of M^-1."""
         x, ay = move.left, self._second @ move.right
-        inner = move.right.T @ ay
         # M^-1 = I + [X AY] [[Y^T A Y, I], [I, 0]] [X AY]^T
         outer = np.concatenate([x, ay], axis=1)
-        eye = np.eye(2)
-        core = np.block([[np.zeros((2, 2)), eye], [eye, -inner]])  # its inverse
-        small = core + outer.T @ outer
+        small = outer.T @ outer + _SWAP  # and the inverse of what is in the middle
+        small[2:, 2:] -= move.right.T @ ay
         return vector - outer @ np.linalg.solve(small, outer.T @ vector)
 
     def _scale(self, move: Displacement, eps: float) -> Displacement:

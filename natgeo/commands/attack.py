@@ -11,9 +11,10 @@ from natgeo import console
 from natgeo.commands import claims, threats
 from natgeo.commands.claims import claim_options
 from natgeo.commands.options import FOLDER, ridge_option
-from natgeo.commands.results import check_folders
+from natgeo.commands.results import check_folders, refuse_used
 from natgeo.commands.threats import threat_options
 
+_MOVES = ("winf", "moving")  # threats that move the points of a claim
 _HELP = f"""\
 Try to break a claim under a threat, and say how close that comes to its proof.
 
@@ -56,6 +57,8 @@ def attack(
 
     against = threats.make(threat, {name: options[name] for name in threats.NUMBERS})
     check_folders(out)
+    if out is not None:
+        refuse_used(out, *([_beside(out)] if threat in _MOVES else []))
     store, points = DiskStore(train), None if targets is None else DiskStore(targets)
     claim = claims.read(options, store.shape[0], points is not None)
     geometry = natural_geometry(store, ridge)
@@ -86,7 +89,12 @@ def _write(found: Any, geometry: Any, threat: Any, out: Path) -> tuple[dict, str
     )
     if not isinstance(found, MovedCounterexample):
         return written, words + ", for the stored examples and targets."
-    beside = out.with_name(f"{out.name}-points")
+    beside = _beside(out)
     names = challenge.save_points(found, geometry, beside)
     written |= {"points": str(beside), "moved": names}
     return written, f"{words}, for the moved points in {beside}: {', '.join(names)}."
+
+
+def _beside(out: Path) -> Path:
+    """Where the moved points go."""
+    return out.with_name(f"{out.name}-points")
