@@ -169,28 +169,37 @@ class _Search:
 
     def transport(self, eps: float, support: float) -> None:
         """Moves examples, the most rewarding first, while the order-1 budget lasts."""
-        budget = eps * len(self.natural) * _INSIDE
+        budget, far = eps * len(self.natural) * _INSIDE, support * _INSIDE
+        squares = np.einsum("nk,nk->n", self.natural, self.natural)
         for _ in range(_TRANSPORTS):
             a, b, _ = self._sides()
             grow, shrink = _bisector(a, b), _bisector(a, -b)
-            side = np.sign(self.natural @ grow) + (self.natural @ grow == 0)
-            goals = np.stack(
+            wa, wb, up, down = (self.natural @ np.stack([a, b, grow, shrink], 1)).T
+            # To the end of the support along one bisector, or off the other.
+            lengths = np.stack(
                 [
-                    support * _INSIDE * side[:, None] * grow,
-                    self.natural - np.outer(self.natural @ shrink, shrink),
+                    np.sqrt(np.maximum(far * (far - 2 * np.abs(up)) + squares, 0)),
+                    np.abs(down),
                 ]
             )
-            length = np.linalg.norm(goals - self.natural, axis=2)
-            now = (self.natural @ a) * (self.natural @ b)
-            gain = (goals @ a) * (goals @ b) - now
-            rate = np.divide(gain, length, out=np.zeros_like(gain), where=length > 1e-9)
+            gain = np.stack(
+                [
+                    np.full_like(wa, far * far * (grow @ a) * (grow @ b)),
+                    (wa - down * (shrink @ a)) * (wb - down * (shrink @ b)),
+                ]
+            )
+            rate = np.full_like(gain, -np.inf)
+            np.divide(gain - wa * wb, lengths, out=rate, where=lengths > 1e-9)
             kind, place = np.unravel_index(int(np.argmax(rate)), rate.shape)
-            if rate[kind, place] <= 0 or budget <= 0:
+            if not rate[kind, place] > 0 or budget <= 0:
                 return
-            share = min(1.0, budget / length[kind, place])
-            step = share * (goals[kind, place] - self.natural[place])
-            self._put(int(place), self.natural[place] + step)
-            budget -= share * length[kind, place]
+            row = self.natural[place]
+            side = 1.0 if up[place] >= 0 else -1.0
+            goals = (far * side * grow, row - down[place] * shrink)
+            share = min(1.0, budget / lengths[kind, place])
+            self._put(int(place), row + share * (goals[kind] - row))
+            squares[place] = self.natural[place] @ self.natural[place]
+            budget -= share * lengths[kind, place]
 
     def _worst_point(self, support: float) -> np.ndarray:
         a, b, _ = self._sides()
