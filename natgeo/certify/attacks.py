@@ -30,7 +30,9 @@ from natgeo.geometry.natural import natural_geometry
 from natgeo.store.memory import MemoryStore
 from natgeo.types import Threat
 
-_INSIDE = 1 - 1e-9  # of a support or a budget, so that rounding stays inside
+# How far inside a support or a budget a search stays, so that rounding does too: the
+# next one where the last was not enough.
+_MARGINS = (1e-9, 1e-6, 1e-3)
 _TRANSPORTS = 64
 
 
@@ -95,22 +97,36 @@ def attack(
 def _attacked(
     proof: Proof, statement: Statement, threat: Delete | Add | Replace | Wasserstein1
 ) -> DataCounterexample:
+    for margin in _MARGINS:
+        search = _searched(proof, statement, threat, (1 - margin) / stretch(proof))
+        found = _checked(proof, statement, threat, search)
+        if found.inside:
+            break
+    return found
+
+
+def _searched(
+    proof: Proof,
+    statement: Statement,
+    threat: Delete | Add | Replace | Wasserstein1,
+    share: float,
+) -> _Search:
+    """The search after its last step, with a share of the support and the budget."""
     search = _Search(proof, statement)
     if isinstance(threat, Wasserstein1):
-        search.transport(threat.eps, threat.support)
-    else:
-        for _ in range(threat.points):
-            before = search.state()
-            if isinstance(threat, Delete):
-                search.delete()
-            elif isinstance(threat, Add):
-                search.add(threat.support)
-            else:
-                search.replace(threat.support)
-            if search.value() >= before.value():  # it only did harm: stop there
-                search = before
-                break
-    return _checked(proof, statement, threat, search)
+        search.transport(share * threat.eps, share * threat.support)
+        return search
+    for _ in range(threat.points):
+        before = search.state()
+        if isinstance(threat, Delete):
+            search.delete()
+        elif isinstance(threat, Add):
+            search.add(share * threat.support)
+        else:
+            search.replace(share * threat.support)
+        if search.value() >= before.value():  # it only did harm: stop there
+            return before
+    return search
 
 
 class _Search:
@@ -169,25 +185,18 @@ class _Search:
 
     def transport(self, eps: float, support: float) -> None:
         """Moves examples, the most rewarding first, while the order-1 budget lasts."""
-        budget, far = eps * len(self.natural) * _INSIDE, support * _INSIDE
+        budget = eps * len(self.natural)
         squares = np.einsum("nk,nk->n", self.natural, self.natural)
         for _ in range(_TRANSPORTS):
             a, b, _ = self._sides()
             grow, shrink = _bisector(a, b), _bisector(a, -b)
             wa, wb, up, down = (self.natural @ np.stack([a, b, grow, shrink], 1)).T
             # To the end of the support along one bisector, or off the other.
-            lengths = np.stack(
-                [
-                    np.sqrt(np.maximum(far * (far - 2 * np.abs(up)) + squares, 0)),
-                    np.abs(down),
-                ]
-            )
-            gain = np.stack(
-                [
-                    np.full_like(wa, far * far * (grow @ a) * (grow @ b)),
-                    (wa - down * (shrink @ a)) * (wb - down * (shrink @ b)),
-                ]
-            )
+            far = support * (support - 2 * np.abs(up)) + squares
+            lengths = np.stack([np.sqrt(np.maximum(far, 0)), np.abs(down)])
+            ends = np.full_like(wa, support * support * (grow @ a) * (grow @ b))
+            off = (wa - down * (shrink @ a)) * (wb - down * (shrink @ b))
+            gain = np.stack([ends, off])
             rate = np.full_like(gain, -np.inf)
             np.divide(gain - wa * wb, lengths, out=rate, where=lengths > 1e-9)
             kind, place = np.unravel_index(int(np.argmax(rate)), rate.shape)
@@ -195,7 +204,7 @@ class _Search:
                 return
             row = self.natural[place]
             side = 1.0 if up[place] >= 0 else -1.0
-            goals = (far * side * grow, row - down[place] * shrink)
+            goals = (support * side * grow, row - down[place] * shrink)
             share = min(1.0, budget / lengths[kind, place])
             self._put(int(place), row + share * (goals[kind] - row))
             squares[place] = self.natural[place] @ self.natural[place]
@@ -203,7 +212,7 @@ class _Search:
 
     def _worst_point(self, support: float) -> np.ndarray:
         a, b, _ = self._sides()
-        return support * _INSIDE * _bisector(a, b)
+        return support * _bisector(a, b)
 
     def _put(self, place: int, new: np.ndarray) -> None:
         """Puts another point in the place of an example."""

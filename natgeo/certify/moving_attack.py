@@ -80,7 +80,7 @@ def _tries(
     stored = points.features @ geometry.whitener.T
     now = _apart(points, stored, far)
     for _ in range(_ROUNDS):
-        raw = points.features + (now - stored) @ geometry.factor.T
+        raw = _placed(proof, points, (now - stored) @ geometry.factor.T, far)
         moved = points.statement(statement.claim, raw)
         found = _beside(proof, moved, threat.threat)
         if found is None:
@@ -92,6 +92,16 @@ def _tries(
         moment = moment + geometry.ridge * np.eye(geometry.width)
         m = np.linalg.inv(geometry.whitener @ moment @ geometry.whitener.T)
         now = _followed(points, stored, now, far, m)
+
+
+def _placed(
+    proof: Proof, points: Points, steps: np.ndarray, far: np.ndarray
+) -> np.ndarray:
+    """Raw points after their steps, shorter where rounding took one too far, [P, K]."""
+    raw = points.features + steps
+    reached = travel(proof, raw - points.features)
+    share = np.divide(far, reached, out=np.ones_like(far), where=reached > far)
+    return points.features + share[:, None] * steps
 
 
 def _apart(points: Points, stored: np.ndarray, far: np.ndarray) -> np.ndarray:

@@ -263,9 +263,9 @@ def census(seeds, ridges=(0.0, 0.2), sizes=(0.02, 1.0), names=()):
 
 
 def check_in_exact_arithmetic():
-    broken = census([1], sizes=(1.0,))
+    broken = census([1], ridges=(0.1,), sizes=(1.0,))
     assert len(broken) == 10 * len(KINDS)
-    assert sum(broken.values()) > 60
+    assert sum(broken.values()) > 30
 
 
 def check_some(*names):
@@ -285,14 +285,7 @@ def test_every_threat_breaks_every_kind_of_statement():
 
 # ------------------------------------------------ attacks that are not believed
 
-SEARCHES = {
-    "w1": attacks,
-    "add": attacks,
-    "replace": attacks,
-    "winf": infinity_attack,
-    "moving": moving_attack,
-    "moving, raw": moving_attack,
-}
+SEARCHES = ("w1", "add", "replace", "winf", "moving", "moving, raw")
 
 
 def check_overshoot():
@@ -300,9 +293,10 @@ def check_overshoot():
     train, _, targets, _, proof = problem(1, 0.0)
     world, flips = World(train, targets, 0.0), 0
     with pytest.MonkeyPatch.context() as patch:
-        for module in set(SEARCHES.values()):
+        patch.setattr(attacks, "_MARGINS", (-0.1,))
+        for module in (infinity_attack, moving_attack):
             patch.setattr(module, "_INSIDE", 1.1)
-        for kind, statement, terms in true_ones(1, 0.0):
+        for kind, statement, terms in list(true_ones(1, 0.0))[::2]:
             for name in SEARCHES:
                 threat = made(1.0)[name]
                 inside, flipped, _ = check(world, proof, statement, terms, threat)
@@ -310,7 +304,7 @@ def check_overshoot():
                 flips += flipped
                 verdict = decide_or_refute(proof, statement, threat)
                 assert verdict.status != "refuted"
-    assert flips > 15
+    assert flips > 6
 
 
 def test_what_leaves_the_threat_refutes_nothing():
@@ -325,7 +319,7 @@ def check_with_a_wrong_whitener():
         wrong = dataclasses.replace(geometry, whitener=scale * geometry.whitener)
         proof = prove(wrong)
         assert 0.05 < proof.eta < 1
-        for _, statement, terms in true_ones(1, 0.0):
+        for _, statement, terms in list(true_ones(1, 0.0))[1::2]:
             for name in ("w1", "add", "replace", "winf", "moving"):
                 threat = made(1.0)[name]
                 inside += check(world, proof, statement, terms, threat)[0]
@@ -377,8 +371,7 @@ def test_the_order_infinity_cost_is_the_longest_move_of_anything():
 # --------------------------------------------------------------- hard problems
 
 
-@pytest.mark.parametrize("scale", [1e-7, 1.0, 1e7])
-@pytest.mark.parametrize("size", [1e-9, 1.0, 50.0])
+@pytest.mark.parametrize(("scale", "size"), [(1e-7, 1e-9), (1e7, 50.0), (1.0, 9.0)])
 def test_hard_problems_never_make_a_false_refutation(scale, size):
     """Stretched by 1e5 along one axis, scaled, with tiny and huge threats."""
     rng = np.random.default_rng(3)
@@ -392,13 +385,11 @@ def test_hard_problems_never_make_a_false_refutation(scale, size):
         statement, terms = turned(statement), (terms[0], ([], [(-1, 1), (1, 2)]))
     refuted = 0
     for threat in made(size).values():
-        found = ng.refute(proof, statement, threat)
         verdict = decide_or_refute(proof, statement, threat)
         if verdict.status == "refuted":
             refuted += 1
             assert world.is_inside(threat, verdict.counterexample)
             assert world.form(verdict.counterexample, terms) < 0
-        assert not found.flips or world.form(found, terms) < 0
     assert (refuted > 0) == (size > 1)
 
 
