@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from natgeo.certify.bounds import U, row_norms, upward
+from natgeo.certify.bounds import upward
+from natgeo.certify.points import travel
 from natgeo.certify.rounding import Proof, prove
 from natgeo.certify.statements import Statement
 from natgeo.certify.threats import Add, Delete, Replace, Wasserstein1
@@ -98,7 +99,7 @@ def _attacked(
     proof: Proof, statement: Statement, threat: Delete | Add | Replace | Wasserstein1
 ) -> DataCounterexample:
     for margin in _MARGINS:
-        search = _searched(proof, statement, threat, (1 - margin) / stretch(proof))
+        search = _searched(proof, statement, threat, (1 - margin) / proof.stretch)
         found = _checked(proof, statement, threat, search)
         if found.inside:
             break
@@ -242,7 +243,8 @@ def _checked(
     ridge = geometry.ridge
     allowed: float
     if isinstance(threat, Wasserstein1):
-        cost, allowed = _travel(proof, rows[changed] - stored, len(rows)), threat.eps
+        moves = travel(proof, rows[changed] - stored)
+        cost, allowed = float(upward(moves.sum() / len(rows))), threat.eps
         inside = _within(proof, rows[changed], threat.support) and (
             threat.kappa(proof) < math.inf or _within(proof, rows, threat.support)
         )
@@ -273,13 +275,6 @@ def _checked(
     )
 
 
-def _travel(proof: Proof, moved: np.ndarray, count: int) -> float:
-    """Upper bound of the order-1 natural cost of moves of some of `count` rows."""
-    # The exact displacement, up to the rounding of the subtraction.
-    travel = proof.whiten(moved, U * row_norms(moved)).true_norms
-    return float(upward(travel.sum() * stretch(proof) / count))
-
-
 def _filled(
     rows: np.ndarray, new: np.ndarray, ridge: float
 ) -> tuple[np.ndarray, float]:
@@ -293,13 +288,8 @@ def _filled(
 
 def _within(proof: Proof, rows: np.ndarray, support: float) -> bool:
     """Whether every row is proven to have a natural norm of at most `support`."""
-    norms = upward(proof.whiten(rows).true_norms * stretch(proof))
+    norms = upward(proof.whiten(rows).true_norms * proof.stretch)
     return bool((norms <= support).all())
-
-
-def stretch(proof: Proof) -> float:
-    """Natural norms are at most this times whitened ones."""
-    return float(upward(1 / np.sqrt(1 - proof.eta))) if proof.holds else math.inf
 
 
 def _bisector(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -70,8 +70,7 @@ def travel(proof: Proof, steps: np.ndarray) -> np.ndarray:
     A difference rounds by U times itself; one that is zero is exactly zero.
     """
     lengths = proof.whiten(steps, U * row_norms(steps)).true_norms
-    stretch = upward(1 / np.sqrt(1 - proof.eta)) if proof.holds else np.inf
-    return np.where(steps.any(axis=1), upward(lengths * stretch), 0.0)
+    return np.where(steps.any(axis=1), upward(lengths * proof.stretch), 0.0)
 
 
 def points_of(statement: Statement) -> Points | None:

@@ -235,6 +235,9 @@ def check(world, proof, statement, terms, threat):
         )
     form = world.form(found, terms)
     assert not found.flips or form < 0
+    # And nothing less, where the rounding terms are small.
+    clear = abs(form) > 1e-9 * abs(found.gap_before)
+    assert found.flips or form >= 0 or not clear or proof.eta > 1e-9
     # Compared with the size of what cancels in it.
     assert found.gap_after == pytest.approx(
         float(form), rel=1e-5, abs=1e-6 * abs(found.gap_before)
@@ -270,7 +273,7 @@ def check_in_exact_arithmetic():
 
 def check_some(*names):
     """A smaller census, of some threats alone."""
-    census([1], sizes=(0.3, 1.0), names=names)
+    census([1], sizes=(0.02, 1.0), names=names)
 
 
 def test_every_attack_is_what_it_says_in_exact_arithmetic():
@@ -285,7 +288,7 @@ def test_every_threat_breaks_every_kind_of_statement():
 
 # ------------------------------------------------ attacks that are not believed
 
-SEARCHES = ("w1", "add", "replace", "winf", "moving", "moving, raw")
+SEARCHES = ("w1", "add", "replace", "winf", "moving", "moving, delete", "moving, raw")
 
 
 def check_overshoot():
@@ -296,7 +299,7 @@ def check_overshoot():
         patch.setattr(attacks, "_MARGINS", (-0.1,))
         for module in (infinity_attack, moving_attack):
             patch.setattr(module, "_INSIDE", 1.1)
-        for kind, statement, terms in list(true_ones(1, 0.0))[::2]:
+        for kind, statement, terms in list(true_ones(1, 0.0))[::3]:
             for name in SEARCHES:
                 threat = made(1.0)[name]
                 inside, flipped, _ = check(world, proof, statement, terms, threat)
@@ -304,7 +307,7 @@ def check_overshoot():
                 flips += flipped
                 verdict = decide_or_refute(proof, statement, threat)
                 assert verdict.status != "refuted"
-    assert flips > 6
+    assert flips > 4
 
 
 def test_what_leaves_the_threat_refutes_nothing():
@@ -315,19 +318,32 @@ def check_with_a_wrong_whitener():
     """Eta near 0.1: the metric of R is not that of Q, and the costs must know it."""
     train, _, targets, geometry, _ = problem(1, 0.0)
     world, inside = World(train, targets, 0.0), 0
-    for scale in (0.95, 1.04):
-        wrong = dataclasses.replace(geometry, whitener=scale * geometry.whitener)
-        proof = prove(wrong)
-        assert 0.05 < proof.eta < 1
-        for _, statement, terms in list(true_ones(1, 0.0))[1::2]:
-            for name in ("w1", "add", "replace", "winf", "moving"):
-                threat = made(1.0)[name]
-                inside += check(world, proof, statement, terms, threat)[0]
+    proof = prove(dataclasses.replace(geometry, whitener=0.95 * geometry.whitener))
+    assert 0.05 < proof.eta < 1
+    for _, statement, terms in list(true_ones(1, 0.0))[1::2]:
+        for name in ("w1", "add", "replace", "winf", "moving"):
+            threat = made(1.0)[name]
+            inside += check(world, proof, statement, terms, threat)[0]
     assert inside > 10
 
 
 def test_costs_with_a_wrong_whitener_are_still_bounds():
     check_with_a_wrong_whitener()
+
+
+def check_support():
+    """With a whitener that is too small, whitened norms are smaller than true ones."""
+    train, _, _, geometry, proof = problem(1, 0.0)
+    wrong = prove(dataclasses.replace(geometry, whitener=0.95 * geometry.whitener))
+    row, inverse = train[:1], np.linalg.inv(geometry.covariance)
+    length = math.sqrt(row[0] @ inverse @ row[0])
+    assert attacks._within(proof, row, 1.0001 * length)
+    assert not attacks._within(proof, row, 0.9999 * length)
+    assert not attacks._within(wrong, row, 0.9999 * length)
+
+
+def test_a_support_is_measured_in_the_true_metric():
+    check_support()
 
 
 def check_count_of_changes():
@@ -351,16 +367,16 @@ def check_longest_move():
     train, _, targets, geometry, proof = problem(1, 0.0)
     statement = statements.pair(geometry, targets, target=0, above=1, below=2)
     points, inverse = points_of(statement), np.linalg.inv(geometry.covariance)
-    far = points.features + 0.1 * (points.places < 0)[:, None]
-    rows = train.copy()
-    rows[7] += 0.2
+    far, rows = points.features.copy(), train.copy()
+    far[points.places < 0, 0] += 0.1
+    rows[7, 0] += 0.2
     for moved, there, size in (
         (train, far, 0.1),
         (rows, points.features, 0.2),
         (rows, far, 0.2),
     ):
         cost = infinity_attack._cost(proof, points, moved, there)
-        length = size * math.sqrt(np.ones(3) @ inverse @ np.ones(3))
+        length = size * math.sqrt(inverse[0, 0])
         assert length < cost < length * (1 + 1e-9)
 
 
@@ -393,8 +409,7 @@ def test_hard_problems_never_make_a_false_refutation(scale, size):
     assert (refuted > 0) == (size > 1)
 
 
-@pytest.mark.parametrize("name", ["winf", "moving"])
-def test_an_example_in_both_groups_moves_once_and_cancels(name):
+def check_both_groups(name):
     train, weights, targets, geometry, proof = problem(2, 0.0)
     claim = {"target": 0, "above": [1, 4], "below": [4]}
     statement = statements.group(geometry, targets, **claim)
@@ -410,6 +425,30 @@ def test_an_example_in_both_groups_moves_once_and_cancels(name):
     assert ("example", 4) in found.points
     side = weights[1] * found.points["example", 1]
     assert np.abs(found.right) == pytest.approx(np.abs(side))
+
+
+@pytest.mark.parametrize("name", ["winf", "moving"])
+def test_an_example_in_both_groups_moves_once_and_cancels(name):
+    check_both_groups(name)
+
+
+def check_between_proof_and_attack():
+    """Under a ridge the best attack lies further out than the proof."""
+    _, statement, _ = next(true_ones(0, 0.2))
+    *_, proof = problem(0, 0.2)
+    found = ng.refute(proof, statement, Wasserstein2(0.1))
+    assert found.flips
+    assert found.cost > 1.01 * found.radius
+    for eps, status in (
+        (found.radius, "certified"),
+        (0.5 * (found.cost + found.radius), "undecided"),
+        (found.cost, "refuted"),
+    ):
+        assert decide_or_refute(proof, statement, Wasserstein2(eps)).status == status
+
+
+def test_between_proof_and_attack_nothing_is_known():
+    check_between_proof_and_attack()
 
 
 def test_the_order_infinity_attack_is_stronger_than_any_random_move():
