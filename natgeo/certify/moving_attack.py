@@ -28,7 +28,7 @@ _INSIDE = 1 - 1e-7  # of a distance, so that rounding stays inside
 _ROUNDS = 3
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MovedCounterexample(attacks.DataCounterexample):
     """A displaced training set and displaced points of a statement.
 
