@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.harness import is_quick, replace_in_readme, report
 from natgeo import demo
 from natgeo.display import percent
-from natgeo.report.figures import certification_curve
+from natgeo.report.curve_figures import certification_curve
 
 RADII = (0.001, 0.01, 0.03, 0.1)
 NAMES = ("certified", "sensitivity_natural", "sensitivity_euclidean")

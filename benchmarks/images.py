@@ -32,7 +32,7 @@ from natgeo import demo
 from natgeo.display import percent, short
 from natgeo.errors import UnfitEnvironmentError
 from natgeo.labels.builtin import ResNet8
-from natgeo.report import figures, sections
+from natgeo.report import curve_figures, sections
 from natgeo.types import Store
 
 RESULTS = Path(__file__).parent / "results"
@@ -160,7 +160,7 @@ def _keep_figure(rows: list[dict[str, Any]]) -> None:
         if row["ridge"] == 0:
             short_note = row["note"].partition(",")[0]
             curves[row["data"] + (f" ({short_note})" if short_note else "")] = row
-    picture = figures.compared_curves(curves)
+    picture = curve_figures.compared_curves(curves)
     (RESULTS / "images.svg").write_bytes(base64.b64decode(picture.partition(",")[2]))
 
 

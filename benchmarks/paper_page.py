@@ -12,7 +12,7 @@ from typing import Any
 import scipy.stats
 
 from natgeo.display import percent, short
-from natgeo.report import figures
+from natgeo.report import curve_figures
 
 Row = dict[str, Any]
 COMMAND = "python -m benchmarks.paper --figure"
@@ -39,7 +39,7 @@ def figure(rows: list[Row]) -> bytes:
     """Certified and first-order shares over the radius, with 68.7 % marked, as SVG."""
     shown = [row for row in rows if row["figure"] == "certified"]
     curves = {f"{row['data']}, {row['model']}": row for row in shown}
-    picture = figures.compared_curves(curves, level=shown[0]["level"])
+    picture = curve_figures.compared_curves(curves, level=shown[0]["level"])
     return base64.b64decode(picture.partition(",")[2])
 
 

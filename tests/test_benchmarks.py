@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from benchmarks import (
     harness,
     images,
     label_noise,
+    label_tables,
     lds,
     lds_peers,
     models,
@@ -465,13 +467,17 @@ def test_every_detector_is_judged_in_its_situation(monkeypatch, capsys):
     label_noise.main()
     row = json.loads(capsys.readouterr().out)
     assert row["wrong"] == 0.1
-    assert {name.partition(":")[0] for name in row["found"]} == {
+    assert {re.split("[: ]", name)[0] for name in row["found"]} == {
+        "epoch",
         "one",
         "several",
-        "held out",
+        "held",
+        "inputs",
     }
-    assert row["found"]["several: default"][0] > row["found"]["several: mean loss"][0]
-    assert label_noise.table([row]).count("\n") == 2
+    assert (
+        row["found"]["several: scan default"][0] > row["found"]["several: mean loss"][0]
+    )
+    assert label_tables.table([row]).count("\n") == 2
 
 
 @pytest.mark.parametrize("kind", noise.KINDS)
@@ -494,15 +500,25 @@ def test_wrong_labels_are_of_the_kind_that_was_asked_for(kind, rng):
 
 
 def test_the_table_of_detectors_has_means_intervals_and_gaps():
-    found = {name: [0.9, 0.8] for name in label_noise.COLUMNS.values()}
+    found = {name: [0.9, 0.8] for name in label_tables.COLUMNS.values()}
     about = {"data": "digits", "kind": "uniform", "rate": 0.1, "wrong": 0.1}
+    about |= {"accuracy": [0.2, 0.9], "seen": True}
     rows = [about | {"found": found | {"one: loss": [at, 0.5]}} for at in (0.5, 0.6)]
-    del rows[1]["found"]["held out: default"]
-    head, _, line = label_noise.table(rows).splitlines()
-    assert head.count("|") == line.count("|") == 2 + len(label_noise.COLUMNS)
+    del rows[1]["found"]["held out: scan default"]
+    for row in rows:
+        del row["found"]["several: mean loss"]
+    rare = about | {"rate": 0.4, "wrong": 0.4, "seen": False}
+    rare["found"] = found | {"one: scan default": [0.95, 0.8]}
+    head, _, line = label_tables.table([rare, *rows]).splitlines()
+    assert head.count("|") == line.count("|") == 2 + len(label_tables.COLUMNS)
     assert line.startswith("| digits, uniform 10 %, 2 | 0.5500 ± 0.0500 (50 %) |")
     assert "| - |" in line
-    assert label_noise._half_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx(
+    assert line.endswith("| 0.9000 (80 %, 1 of 2) |")
+    whole = label_tables.page([rare, *rows])
+    assert "| detector | uniform 10 %, 2 | uniform 40 %, 1 |" in whole
+    assert "at the end: 90 to 90 %" in whole
+    assert "against one: loss: ahead in 1 of 1 cases, by +0.0500" in whole
+    assert label_tables._half_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx(
         4.302653 / 3**0.5
     )
 

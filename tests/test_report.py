@@ -18,7 +18,7 @@ from PIL import Image
 
 from natgeo import display
 from natgeo.errors import ArgumentError, DataError, StoreError
-from natgeo.report import figures
+from natgeo.report import curve_figures, interval_figures, scan_figures
 from natgeo.report.document import check_document, read_document, write_document
 from natgeo.report.page import render, write_report
 from natgeo.report.thumbnails import png_data_uri
@@ -482,11 +482,11 @@ def test_reading_a_document_imports_neither_jax_nor_matplotlib():
 def test_curves_of_several_data_sets_are_drawn_and_named():
     curve = check_document(full())["curve"]
     less = {**curve, "certified": [share / 2 for share in curve["certified"]]}
-    drawing = svg_of(figures.compared_curves({"digits": curve, "CIFAR-10": less}))
+    drawing = svg_of(curve_figures.compared_curves({"digits": curve, "CIFAR-10": less}))
     for name in ("digits", "CIFAR-10"):
         for kind in ("certified", "first-order, natural"):
             assert f">{name}, {kind}<" in drawing
-    same = svg_of(figures.compared_curves({"digits": curve, "CIFAR-10": curve}))
+    same = svg_of(curve_figures.compared_curves({"digits": curve, "CIFAR-10": curve}))
     assert drawing != same
 
 
@@ -498,7 +498,7 @@ def test_a_share_is_marked_where_the_curves_cross_it():
     }
 
     def dots(**more):
-        drawing = svg_of(figures.compared_curves({"digits": curve}, **more))
+        drawing = svg_of(curve_figures.compared_curves({"digits": curve}, **more))
         return drawing.count("<use ")
 
     none = dots()
@@ -506,7 +506,7 @@ def test_a_share_is_marked_where_the_curves_cross_it():
     assert dots(level=0.5) == none + 2
     assert dots(level=0.05) == none + 1  # only the first-order curve falls below it
     # Half-way between 0.8 and 0.2 is half-way between the radii, on a log scale.
-    assert figures._crossing([1e-2, 1e-1], [0.8, 0.2], 0, 0.5) == pytest.approx(
+    assert curve_figures._crossing([1e-2, 1e-1], [0.8, 0.2], 0, 0.5) == pytest.approx(
         10**-1.5
     )
 
@@ -514,41 +514,41 @@ def test_a_share_is_marked_where_the_curves_cross_it():
 @pytest.mark.parametrize("narrow", [False, True])
 def test_the_curve_labels_what_it_draws(narrow):
     curve = check_document(full())["curve"]
-    drawing = svg_of(figures.certification_curve(curve, eps=0.01, narrow=narrow))
+    drawing = svg_of(curve_figures.certification_curve(curve, eps=0.01, narrow=narrow))
     xml.etree.ElementTree.fromstring(drawing)
     for words in ("certified", "natural", "Euclidean", "ε = 0.01"):
         assert words in drawing
     assert "dc:date" not in drawing
     curve["sensitivity_euclidean"] = None
-    assert "Euclidean" not in svg_of(figures.certification_curve(curve))
+    assert "Euclidean" not in svg_of(curve_figures.certification_curve(curve))
 
 
 def test_figures_do_not_depend_on_the_settings_of_the_user():
     import matplotlib
 
     target = check_document(full())["targets"][0]
-    want = figures.rank_intervals(target, size=1500)
+    want = interval_figures.rank_intervals(target, size=1500)
     with matplotlib.rc_context({"lines.color": "red", "font.size": 30}):
         matplotlib.rcParams["text.usetex"] = True
-        assert figures.rank_intervals(target, size=1500) == want
+        assert interval_figures.rank_intervals(target, size=1500) == want
         assert matplotlib.rcParams["font.size"] == 30
 
 
 def test_rank_intervals_are_in_the_figure():
     target = check_document(full())["targets"][0]
     target["proponents"][1]["rank"] = 3
-    drawing = svg_of(figures.rank_intervals(target, size=1500))
+    drawing = svg_of(interval_figures.rank_intervals(target, size=1500))
     assert "#849" in drawing
     assert "2–12" in drawing
     assert "no bound proven" in drawing
 
 
 def test_detectors_without_a_curve_are_not_drawn():
-    assert figures.detector_curves([]) is None
+    assert scan_figures.detector_curves([]) is None
     detector = {"name": "loss", "recall_curve": None}
-    assert figures.detector_curves([detector]) is None
+    assert scan_figures.detector_curves([detector]) is None
     drawn = detector | {"name": "_漢字 $x", "recall_curve": [[0.0, 0.0], [1.0, 1.0]]}
-    assert "$x" in svg_of(figures.detector_curves([detector, drawn]))
+    assert "$x" in svg_of(scan_figures.detector_curves([detector, drawn]))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ one checkpoint gets exactly the verdicts of that checkpoint.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -24,15 +23,15 @@ import numpy as np
 from natgeo import checks
 from natgeo.certify import disc, ranges, sample
 from natgeo.certify.bounds import TINY, U, row_norms, upward
+from natgeo.certify.ensemble_pairs import EnsemblePairs
 from natgeo.certify.rankings import Rankings, certify_rankings
+from natgeo.certify.ranks import rank_intervals
 from natgeo.certify.rounding import NaturalRows, Proof, prove
 from natgeo.certify.statements import Combination, Statement, combine
 from natgeo.certify.verdict import CERTIFIED, UNDECIDED, decide
 from natgeo.geometry.ensemble import Ensemble
-from natgeo.progress import Progress
 from natgeo.types import Threat
 
-_CHUNK = 8192  # pairs whose differences are held at once
 _LEAST = 2.0**-1074  # what the rounding of a subnormal can lose
 _FINEST = 1e-9  # relative width at which a bisection of the radius stops
 
@@ -174,14 +173,7 @@ class EnsembleRankings:
         """
         if len(self.ensemble.geometries) == 1:
             return self._only.fraction
-        n = self.ensemble.geometries[0].train.shape[0]
-        chunks = -(-n // max(1, _CHUNK // n))
-        total = np.zeros(self.ensemble.targets[0].shape[0], np.int64)
-        with Progress("certifying pairs", chunks, visible=self.progress) as bar:
-            for first, second in _all_pairs(n):
-                total += (self._orders(first, second) != 0).sum(axis=1)
-                bar.advance()
-        return total / max(self.pairs, 1)
+        return self._every_pair.count(progress=self.progress) / max(self.pairs, 1)
 
     def estimate(
         self, pairs: int, *, seed: int = 0, level: float = 0.95
@@ -201,10 +193,7 @@ class EnsembleRankings:
         drawn = sample.drawn(
             self.ensemble.geometries[0].train.shape[0], pairs, seed, level
         )
-        hits = np.zeros(self.ensemble.targets[0].shape[0], np.int64)
-        for start in range(0, len(drawn), _CHUNK):
-            chunk = drawn[start : start + _CHUNK]
-            hits += (self._orders(chunk[:, 0], chunk[:, 1]) != 0).sum(axis=1)
+        hits = self._every_pair.count_listed(drawn)
         return sample.estimate(hits, len(drawn), int(seed), level)
 
     def ranks(self, target: int) -> np.ndarray:
@@ -215,21 +204,17 @@ class EnsembleRankings:
         index = checks.index("target", target, self.ensemble.targets[0].shape[0])
         if len(self.ensemble.geometries) == 1:
             return self._only.ranks(index)
-        n = self.ensemble.geometries[0].train.shape[0]
-        above, below = np.zeros((2, n), np.int64)
-        for first, second in _all_pairs(n):
-            order = self._orders(first, second, [index])[0]
-            for sign, winners, losers in ((1, first, second), (-1, second, first)):
-                proven = order == sign
-                below += np.bincount(winners[proven], minlength=n)
-                above += np.bincount(losers[proven], minlength=n)
-        return np.stack([1 + above, n - below], axis=1)
+        return rank_intervals(*self._every_pair.above_and_below(index))
 
     @cached_property
     def _only(self) -> Rankings:
         """The rankings of the only checkpoint: everything about it is theirs."""
         (geometry,), (targets,) = self.ensemble.geometries, self.ensemble.targets
         return certify_rankings(geometry, targets, self.threat, progress=self.progress)
+
+    @cached_property
+    def _every_pair(self) -> EnsemblePairs:
+        return EnsemblePairs(self.proofs, self.ensemble.targets, self.threat)
 
     def _proof(self, geometry: Any) -> Proof:
         proof = prove(geometry)
@@ -294,57 +279,6 @@ class EnsembleRankings:
             status = CERTIFIED if (low > 0) is True else UNDECIDED
         return EnsembleVerdict(status, low, high, claim, self.describe())
 
-    @cached_property
-    def _scored(self) -> list[tuple[list[ranges.Forms], NaturalRows]]:
-        """For each checkpoint: whitened scores of every target, and the targets."""
-        found = []
-        for proof, targets in zip(self.proofs, self.ensemble.targets, strict=True):
-            with np.errstate(over="ignore", invalid="ignore"):
-                rows = proof.whiten(np.asarray(targets, np.float64))
-                forms = [
-                    ranges.whitened(rows.take(slice(t, t + 1)), proof.weighted)
-                    for t in range(len(rows.rows))
-                ]
-            found.append((forms, rows))
-        return found
-
-    def _orders(
-        self,
-        first: np.ndarray,
-        second: np.ndarray,
-        targets: Sequence[int] | None = None,
-    ) -> np.ndarray:
-        """1 where the first of a pair is certified above, -1 where below, else 0.
-
-        [M, P] for all targets, or one row for each of `targets`.
-        """
-        least = getattr(self.threat, "least_quick", ranges.least_of(self.threat))
-        distances = [_distance(proof.weighted, first, second) for proof in self.proofs]
-        if targets is None:
-            targets = range(self.ensemble.targets[0].shape[0])
-        out = np.zeros((len(targets), len(first)), np.int8)
-        for place, t in enumerate(targets):
-            scores = [forms[t] for forms, _ in self._scored]
-            gap = sum(f.low[first] - f.low[second] for f in scores)
-            winner = np.where(gap > 0, first, second)
-            loser = np.where(gap > 0, second, first)
-            lows = []
-            for proof, form, distance, (_, rows) in zip(
-                self.proofs, scores, distances, self._scored, strict=True
-            ):
-                pair = ranges.Forms(
-                    np.nextafter(form.low[winner] - form.high[loser], -np.inf),
-                    np.full(len(first), np.inf),
-                    upward(rows.true_norms[t] * distance),
-                )
-                true = ranges.unwhitened(proof, pair)
-                lows.append(least(proof, true.low, true.norms))
-            total = np.sum(lows, axis=0)
-            room = upward(2 * U * len(lows) * np.abs(lows).sum(axis=0))
-            proven = total > room  # NaN and -inf compare as False
-            out[place] = np.where(gap > 0, 1, -1) * proven
-        return out
-
 
 def certify_ensemble(
     ensemble: Ensemble, threat: Threat, *, progress: bool = False
@@ -367,19 +301,3 @@ def _mean_from_below(values: np.ndarray) -> float:
         return float(values[0])
     # fsum and the quotient round once each.
     return total / len(values) - 2.0**-51 * abs(total) - TINY
-
-
-def _distance(rows: NaturalRows, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Upper bounds of norm(R d) of pairs, [P]; a subtraction rounds by u norm(d)."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        sizes = row_norms(rows.rows[first] - rows.rows[second])
-        return upward(sizes * (1 + 2 * U) + rows.errors[first] + rows.errors[second])
-
-
-def _all_pairs(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every unordered pair once, in chunks of two index arrays."""
-    everyone, size = np.arange(count), max(1, _CHUNK // count)
-    for start in range(0, count, size):
-        rows = everyone[start : start + size, None]
-        first, second = np.nonzero(rows < everyone)
-        yield first + start, second

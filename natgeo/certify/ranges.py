@@ -135,6 +135,32 @@ def score_range(
     return float(low), float(high)
 
 
+def score_ranges(proof: Proof, target: np.ndarray, threat: Threat) -> np.ndarray:
+    """Proven ends of every score of one target over the threat, [N, 2].
+
+    Args:
+        proof: the rounding proof of the geometry.
+        target: float64 features of the target, [1, K].
+        threat: what may happen to the training distribution.
+
+    Raises:
+        ArgumentError: if the threat cannot bound a score.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        left = proof.whiten(target)
+    forms = enclose(proof, left, proof.weighted)
+    if isinstance(threat, Moving):
+        reach = upward(np.abs(proof.geometry.weights) * threat.examples)
+        forms = displaced(
+            proof,
+            forms,
+            (left.true_norms, np.array([threat.target])),
+            (proof.weighted.true_norms, reach),
+        )
+        threat = threat.threat
+    return span(proof, forms, threat)
+
+
 def displaced(proof: Proof, forms: Forms, left: Side, right: Side) -> Forms:
     """Encloses forms [P] whose sides move.
 

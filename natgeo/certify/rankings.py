@@ -10,39 +10,20 @@ from typing import Any
 import numpy as np
 
 from natgeo import checks
-from natgeo.certify import ranges, sample, sweep, workload
+from natgeo.certify import ranges, sample, workload
 from natgeo.certify.attacks import DataCounterexample
-from natgeo.certify.bounds import upward
-from natgeo.certify.limits import Moves
-from natgeo.certify.pairs import count_pairs
+from natgeo.certify.every_pair import EveryPair
+from natgeo.certify.ranks import TopK, rank_intervals, top_k
 from natgeo.certify.refutation import decide_or_refute, refute
-from natgeo.certify.rounding import Proof, prove
+from natgeo.certify.rounding import Proof
 from natgeo.certify.screen import Kernel, in_numpy
 from natgeo.certify.statements import Statement, pair, proponent
-from natgeo.certify.threats import Moving, Wasserstein2
+from natgeo.certify.threats import Wasserstein2
 from natgeo.certify.verdict import Verdict, decide
 from natgeo.certify.witness import Counterexample
 from natgeo.errors import ArgumentError
 from natgeo.geometry.natural import NaturalGeometry, as_target_store
 from natgeo.types import Store, Threat
-
-# Scores of this many targets are held at once: 32 bytes for each training example.
-_TARGETS_BYTES = 256 * 2**20
-
-
-@dataclass(frozen=True)
-class TopK:
-    """Membership of the k highest-scoring training examples of a target.
-
-    Attributes:
-        inside: examples certified to be among the k highest, [..].
-        outside: examples certified not to be among them, [..].
-        undecided: all others, [..].
-    """
-
-    inside: np.ndarray
-    outside: np.ndarray
-    undecided: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +55,7 @@ class Rankings:
     @cached_property
     def proof(self) -> Proof:
         """The proven rounding errors of the geometry."""
-        return prove(self.geometry)
+        return self._every_pair.proof
 
     @property
     def pairs(self) -> int:
@@ -94,7 +75,7 @@ class Rankings:
         """
         if isinstance(self.threat, Wasserstein2):
             return self._fractions([self.threat])[:, 0]  # a curve may know it
-        return self._count([self.threat])[:, 0] / max(self.pairs, 1)
+        return self._every_pair.count([self.threat])[:, 0] / max(self.pairs, 1)
 
     def curve(self, radii: Sequence[float]) -> np.ndarray:
         """The certified fraction at other order-2 radii, [M, len(radii)], in one pass.
@@ -120,8 +101,7 @@ class Rankings:
         """
         parts = checks.count("part[1]", part[1])
         which = checks.index("part[0]", part[0], parts)
-        threats = self._threats(radii)
-        return self._count(threats, (which, parts))
+        return self._every_pair.count(self._threats(radii), (which, parts))
 
     @cached_property
     def fraction_by_norms(self) -> np.ndarray:
@@ -129,12 +109,7 @@ class Rankings:
 
         A proven lower bound of `fraction` in a few milliseconds for each target.
         """
-        kappas, _, moves = self._asked([self.threat])
-        found = [
-            sweep.certified_by_norms(self.proof, self._scored(group), kappas, moves)
-            for group in self._groups()
-        ]
-        return np.concatenate(found)[:, 0] / max(self.pairs, 1)
+        return self._every_pair.count_by_norms(self.threat) / max(self.pairs, 1)
 
     def estimate(
         self,
@@ -160,17 +135,8 @@ class Rankings:
         Raises:
             ArgumentError: for a bad number, or fewer than two training examples.
         """
-        n, k = self.geometry.train.shape
-        drawn = sample.drawn(n, pairs, seed, level)
-        workload.require_memory(
-            workload.rows_bytes(n, k, copies=self._copies), "The proof of the geometry"
-        )
-        threats = self._threats(radii)
-        rows = self.targets.rows(np.arange(self.targets.shape[0]))
-        with np.errstate(over="ignore", invalid="ignore"):
-            targets = self.proof.whiten(np.asarray(rows, np.float64))
-        kappas, radii_, moves = self._asked(threats)
-        counts = count_pairs(self.proof, targets, kappas, radii_, drawn, moves)
+        drawn = sample.drawn(self.geometry.train.shape[0], pairs, seed, level)
+        counts = self._every_pair.count_listed(drawn, self._threats(radii))
         return sample.estimate(
             counts[:, 0] if radii is None else counts, len(drawn), int(seed), level
         )
@@ -180,15 +146,8 @@ class Rankings:
 
         Times one tile of pairs, which takes a fraction of a second.
         """
-        threats = self._threats(radii)
-        self._require_memory()
-        groups = self._groups()
-        scored = self._scored(groups[0])
-        seconds = sweep.seconds_per_sweep(
-            self.proof, scored, *self._asked(threats), self.kernel
-        )
-        share = self.targets.shape[0] / len(groups[0])
-        return workload.Workload(self.pairs, seconds * share, self._bytes)
+        found = self._every_pair.workload(self._threats(radii))
+        return workload.Workload(self.pairs, *found)
 
     def statement(self, *, target: int, above: int, below: int) -> Statement:
         """The statement that `above` outranks `below` for `target`."""
@@ -215,7 +174,7 @@ class Rankings:
             attack: if there is no proof, search for a counterexample inside the
                 threat; with one that is proven the verdict is `refuted`.
         """
-        claim = self._claim(statement, target, above, below)
+        claim = self._claim(statement, target=target, above=above, below=below)
         settle = decide_or_refute if attack else decide
         return settle(self.proof, claim, self.threat)
 
@@ -233,9 +192,8 @@ class Rankings:
     ) -> Counterexample | DataCounterexample:
         """Explicit perturbed data that swap the pair, re-checked.
 
-        Under `Wasserstein2` it lies just outside the certified radius when the ridge
-        is zero, and as close as the attack can get otherwise. What it is under other
-        threats says `natgeo.refute`.
+        What it is under each threat says `natgeo.refute`; under `Wasserstein2` with
+        ridge 0 it lies just outside the certified radius.
 
         Args:
             statement: any other of `natgeo.statements`, instead of the pair.
@@ -247,30 +205,21 @@ class Rankings:
             ArgumentError: for a threat without an attack.
             DataError: if there is nothing to refute, or nothing that can be attacked.
         """
-        claim = self._claim(statement, target, above, below)
+        claim = self._claim(statement, target=target, above=above, below=below)
         return refute(self.proof, claim, self.threat)
 
-    def _claim(
-        self,
-        statement: Statement | None,
-        target: int | None,
-        above: int | None,
-        below: int | None,
-    ) -> Statement:
-        """The statement that was passed, or the pair that was named."""
-        pair_ = (target, above, below)
-        if (statement is None) == all(index is None for index in pair_):
-            raise ArgumentError(
-                "Pass either a statement, or target, above and below of a pair."
-            )
-        if statement is not None:
+    def _claim(self, statement: Statement | None, **indices: Any) -> Statement:
+        """The statement that was passed, or that of the pair that was named."""
+        named = [name for name, index in indices.items() if index is not None]
+        if statement is not None and not named:
             return statement
-        if None in pair_:
-            raise ArgumentError(
-                f"target={target}, above={above}, below={below} is not a pair: all "
-                f"three are needed."
-            )
-        return self.statement(target=target, above=above, below=below)  # type: ignore[arg-type]
+        if statement is None and len(named) == len(indices):
+            return self.statement(**indices)
+        raise ArgumentError(
+            f"Pass a statement, or target, above and below of a pair: there is "
+            f"{'no' if statement is None else 'a'} statement, and of a pair "
+            f"{' and '.join(named) or 'nothing'}."
+        )
 
     def score_range(self, *, target: int, example: int) -> tuple[float, float]:
         """Proven [low, high] of one score r_i w_t . w_i over the whole threat.
@@ -288,57 +237,29 @@ class Rankings:
         """
         index = checks.index("target", target, self.targets.shape[0])
         row = np.asarray(self.targets.rows(np.array([index])), np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            left = self.proof.whiten(row)
-        forms, threat = (
-            ranges.enclose(self.proof, left, self.proof.weighted),
-            self.threat,
-        )
-        if isinstance(threat, Moving):
-            reach = upward(np.abs(self.geometry.weights) * threat.examples)
-            forms = ranges.displaced(
-                self.proof,
-                forms,
-                (left.true_norms, np.array([threat.target])),
-                (self.proof.weighted.true_norms, reach),
-            )
-            threat = threat.threat
-        return ranges.span(self.proof, forms, threat)
+        return ranges.score_ranges(self.proof, row, self.threat)
 
     def ranks(self, target: int) -> np.ndarray:
         """Certified rank interval of every training example, [N, 2]; 1 is the highest.
 
         rank_i lies in [1 + certified above i, N - certified below i]. Ties widen it.
         """
-        above, below = self._above_and_below(target)
-        return np.stack([1 + above, len(below) - below], axis=1)
+        return rank_intervals(*self._above_and_below(target))
 
     def top_k(self, target: int, k: int) -> TopK:
         """Which examples are certified to be in, and out of, the top k of a target."""
-        size = self.geometry.train.shape[0]
         k = checks.count("k", k)
-        above, below = self._above_and_below(target)
-        inside, outside = below >= size - k, above >= k
-        return TopK(
-            np.flatnonzero(inside),
-            np.flatnonzero(outside),
-            np.flatnonzero(~inside & ~outside),
-        )
+        return top_k(k, *self._above_and_below(target))
 
     def _above_and_below(self, target: int) -> tuple[np.ndarray, np.ndarray]:
         index = checks.index("target", target, self.targets.shape[0])
         if index not in self._counts:
-            scored = self._scored(np.array([index]))
-            kappas, radii, moves = self._asked([self.threat])
-            self._counts[index] = sweep.count_above_and_below(
-                self.proof,
-                scored,
-                kappas[0],
-                radii[0],
-                moves,
-                progress=self.progress,
-            )
+            self._counts[index] = self._every_pair.above_and_below(index, self.threat)
         return self._counts[index]
+
+    @cached_property
+    def _every_pair(self) -> EveryPair:
+        return EveryPair(self.geometry, self.targets, self.progress, self.kernel)
 
     @cached_property
     def _known(self) -> dict[Wasserstein2, np.ndarray]:
@@ -354,63 +275,11 @@ class Rankings:
     def _fractions(self, threats: Sequence[Wasserstein2]) -> np.ndarray:
         missing = [threat for threat in threats if threat not in self._known]
         if missing:
-            found = self._count(missing) / max(self.pairs, 1)
+            found = self._every_pair.count(missing) / max(self.pairs, 1)
             self._known.update(zip(missing, found.T, strict=True))
         columns = [self._known[threat] for threat in threats]
         empty = np.zeros((self.targets.shape[0], 0))
         return np.stack(columns, axis=1) if columns else empty
-
-    def _count(
-        self, threats: Sequence[Threat], part: tuple[int, int] = (0, 1)
-    ) -> np.ndarray:
-        self._require_memory()
-        counts = [
-            sweep.count_certified(
-                self.proof,
-                self._scored(group),
-                *self._asked(threats),
-                part=part,
-                kernel=self.kernel,
-                progress=self.progress,
-            )
-            for group in self._groups()
-        ]
-        return np.concatenate(counts)
-
-    def _asked(
-        self, threats: Sequence[Threat]
-    ) -> tuple[list[float], list[float | None], Moves | None]:
-        """Kappa of each threat, its radius if it is of order 2, and what moves."""
-        radii = [t.eps if isinstance(t, Wasserstein2) else None for t in threats]
-        first, moves = threats[0] if threats else None, None
-        if isinstance(first, Moving):
-            moves, threats = Moves(first.target, first.examples), [first.threat]
-        return [threat.kappa(self.proof) for threat in threats], radii, moves
-
-    def _groups(self) -> list[np.ndarray]:
-        """Targets whose scores are held together."""
-        m, n = self.targets.shape[0], self.geometry.train.shape[0]
-        size = max(1, _TARGETS_BYTES // (32 * n))
-        return [np.arange(i, min(i + size, m)) for i in range(0, m, size)]
-
-    @property
-    def _copies(self) -> int:
-        """How many float64 arrays of all training rows the proof and a sweep hold."""
-        weighted = self.geometry.train.column("weights") is not None
-        return 1 + weighted + (self.geometry.ridge > 0)
-
-    @property
-    def _bytes(self) -> int:
-        n, k = self.geometry.train.shape
-        return workload.sweep_bytes(n, k, len(self._groups()[0]), copies=self._copies)
-
-    def _require_memory(self) -> None:
-        workload.require_memory(self._bytes, "A sweep over all pairs")
-
-    def _scored(self, indices: np.ndarray) -> sweep.Scored:
-        rows = np.asarray(self.targets.rows(indices), np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            return sweep.score_intervals(self.proof, rows)
 
 
 def certify_rankings(

@@ -22,7 +22,7 @@ import numpy as np
 from natgeo import checks
 from natgeo.certify.bounds import gamma, row_norms, upward
 from natgeo.certify.pairs import products
-from natgeo.certify.rankings import TopK
+from natgeo.certify.ranks import TopK, rank_intervals, top_k
 from natgeo.certify.rounding import NaturalRows, Proof, prove
 from natgeo.certify.threats import Wasserstein2
 from natgeo.geometry.natural import KEPT_BYTES, NaturalGeometry, self_influence
@@ -67,18 +67,11 @@ class SelfInfluenceOrder:
 
     def ranks(self) -> np.ndarray:
         """Certified [lowest, highest] rank of every example, [N, 2]; 1 is the most."""
-        return np.stack([1 + self.above, len(self.values) - self.below], axis=1)
+        return rank_intervals(self.above, self.below)
 
     def top(self, count: int) -> TopK:
         """Which examples are certified to be in, and out of, the `count` highest."""
-        count = checks.count("count", count)
-        inside = self.below >= len(self.values) - count
-        outside = self.above >= count
-        return TopK(
-            np.flatnonzero(inside),
-            np.flatnonzero(outside),
-            np.flatnonzero(~inside & ~outside),
-        )
+        return top_k(checks.count("count", count), self.above, self.below)
 
 
 @dataclass(frozen=True, eq=False)

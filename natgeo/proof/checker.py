@@ -18,11 +18,11 @@ import numpy as np
 
 from natgeo.display import at_least, at_most, given, visible
 from natgeo.errors import ArgumentError
-from natgeo.proof import counting, document, language
+from natgeo.proof import counting, document, language, reading
+from natgeo.proof.claims import ExactCheck, Rejected
 from natgeo.proof.data import Data, weights_digest
 from natgeo.proof.document import Certificate
 from natgeo.proof.exact import root_above
-from natgeo.proof.forms import ExactCheck, Rejected
 from natgeo.proof.recipe import Recipe
 from natgeo.store.memory import MemoryStore, as_store
 
@@ -125,7 +125,7 @@ def check_certificate(
     features = as_store("features", features)
     targets = None if targets is None else as_store("targets", targets)
     try:
-        read = document.read(Path(certificate))
+        read = reading.read(Path(certificate))
         other = _differences(read, features, targets)
         held = _held(read)
     except language.Malformed as problem:

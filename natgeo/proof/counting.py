@@ -14,7 +14,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from natgeo.proof.recipe import Limit, Recipe, Rows, U, gamma, up
+from natgeo.proof.recipe import Limit, Recipe
+from natgeo.proof.rounding import Rows, U, gamma, up
 
 _TILE = 512
 # Squared distances below this share of the norms go to the pair by pair proof.

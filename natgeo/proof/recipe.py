@@ -3,9 +3,8 @@
 Any whitener W gives E = W Q W' - I. With norm(E) <= eta < 1 every natural cosine obeys
 c >= c_W (1 - eta) - eta for the cosine c_W of whitened vectors, because
 Q^-1 = W'(I + E)^-1 W. Here eta and the error of every whitened row are bounded from the
-features themselves, for round-to-nearest double precision: a sum of m products in any
-order is off by at most gamma(m) sum |x||y|, gamma(m) = m u / (1 - m u), u = 2^-53
-(Higham 2002, section 3.1). Written apart from `natgeo.certify`, which it checks.
+features themselves (`rounding.py`). Written apart from `natgeo.certify`, which it
+checks.
 """
 
 from __future__ import annotations
@@ -17,27 +16,23 @@ from functools import cached_property
 
 import numpy as np
 
-from natgeo.errors import UnfitEnvironmentError
 from natgeo.proof.data import Data
-from natgeo.proof.exact import root_above
+from natgeo.proof.rounding import (
+    Rows,
+    U,
+    down,
+    float_root,
+    gamma,
+    joined,
+    require_sound_arithmetic,
+    row_norms,
+    row_norms_below,
+    take,
+    up,
+)
 
-U = 2.0**-53
 _BLOCK = 1024
 _PAIRS = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Computed rows with upper bounds of their norms, [B], and of their errors, [B]."""
-
-    rows: np.ndarray
-    norms: np.ndarray
-    errors: np.ndarray
-
-    @property
-    def reach(self) -> np.ndarray:
-        """Upper bounds of the norms of the exact rows."""
-        return up(self.norms + self.errors)
 
 
 @dataclass(frozen=True)
@@ -84,15 +79,15 @@ class Recipe:
         require_sound_arithmetic()
         self._data, self._whitener, self._ridge = data, whitener, ridge
         with np.errstate(over="ignore", invalid="ignore"):
-            self._gain = float(_norms(whitener.reshape(1, -1))[0])
-            self.train = _joined([self.whiten(x) for x in data.blocks(_BLOCK)])
+            self._gain = float(row_norms(whitener.reshape(1, -1))[0])
+            self.train = joined([self.whiten(x) for x in data.blocks(_BLOCK)])
             self.eta = self._bound_eta(ridge)
 
     def whiten(self, rows: np.ndarray, formation: np.ndarray | float = 0.0) -> Rows:
         """W x for float64 rows x that are `formation` away from the exact ones."""
         found = rows @ self._whitener.T
-        lost = gamma(rows.shape[1]) * _norms(rows) * self._gain
-        return Rows(found, _norms(found), up(lost + formation * self._gain))
+        lost = gamma(rows.shape[1]) * row_norms(rows) * self._gain
+        return Rows(found, row_norms(found), up(lost + formation * self._gain))
 
     def norms(self) -> tuple[Fraction, ...]:
         """Upper bounds of all squared natural norms, in falling order.
@@ -129,7 +124,7 @@ class Recipe:
                 part = pairs[start : start + _PAIRS]
                 t = np.array([places[index] for index in part[:, 0].tolist()])
                 found[start : start + _PAIRS] = self._proven(
-                    _take(targets, t), part[:, 1:], limit
+                    take(targets, t), part[:, 1:], limit
                 )
         return found
 
@@ -139,7 +134,7 @@ class Recipe:
         c >= c_W (1 - eta) - eta > kappa if c_W > (kappa + eta) / (1 - eta).
         """
         useful = eps is not None and 0 < eps < 1 and self._ridge > 0
-        closed = float(up((_root(kappa_square) + self.eta) / (1 - self.eta)))
+        closed = float(up((float_root(kappa_square) + self.eta) / (1 - self.eta)))
         return Limit(closed, eps if useful else None, self.eta)
 
     def shares(self, rows: Rows) -> np.ndarray:
@@ -149,7 +144,7 @@ class Recipe:
         omega = eta (3 + 2 eta) / (1 - eta) (natgeo/certify/ridge.py).
         """
         fixed = self.fixed(rows)
-        lowest = np.maximum(_norms_below(fixed.rows) - fixed.errors, 0)
+        lowest = np.maximum(row_norms_below(fixed.rows) - fixed.errors, 0)
         return self.share_of(lowest, rows.reach)
 
     def fixed(self, rows: Rows) -> Rows:
@@ -160,12 +155,12 @@ class Recipe:
         # sqrt(ridge) W has spectral norm sqrt(1 + eta) at most.
         lost = gamma(rows.rows.shape[1] + 4) * size * rows.norms
         errors = up(lost + math.sqrt(1 + self.eta) * rows.errors)
-        return Rows(found, _norms(found), errors)
+        return Rows(found, row_norms(found), errors)
 
     def share_of(self, fixed: np.ndarray, reach: np.ndarray) -> np.ndarray:
         """The same from lower bounds of |z| and upper bounds of |Wx|."""
         # Squares that overflowed are no lower bounds.
-        ratio = np.square(_down(np.where(fixed < 2.0**450, fixed, 0) / reach))
+        ratio = np.square(down(np.where(fixed < 2.0**450, fixed, 0) / reach))
         omega = self.eta * (3 + 2 * self.eta) / (1 - self.eta)
         rest = np.maximum(1 - ratio, 0) + 2.0**-50  # the subtraction rounds
         return np.fmin(1.0, up((1 + self.eta) * (rest + omega)))
@@ -176,7 +171,7 @@ class Recipe:
         for make in (self._whitened_first, self._subtracted_first):
             rest = np.flatnonzero(~found)
             if len(rest):
-                found[rest] = self._exceed(_take(u, rest), make(pairs[rest]), limit)
+                found[rest] = self._exceed(take(u, rest), make(pairs[rest]), limit)
         return found
 
     def _exceed(self, u: Rows, v: Rows, limit: Limit) -> np.ndarray:
@@ -184,7 +179,7 @@ class Recipe:
         found = _exceeds(u, v, limit.closed)
         rest = np.flatnonzero(~found)
         if limit.eps is not None and len(rest):
-            left, right = _take(u, rest), _take(v, rest)
+            left, right = take(u, rest), take(v, rest)
             needed = limit.needed(up(self.shares(left) + self.shares(right)))
             found[rest] = _exceeds(left, right, needed)
         return found
@@ -196,7 +191,7 @@ class Recipe:
         with np.errstate(over="ignore", invalid="ignore"):
             found = rows.rows * self._data.weights[:, None]
             lost = size * (rows.errors + 2 * U * rows.norms)
-            return Rows(found, _norms(found), up(lost))
+            return Rows(found, row_norms(found), up(lost))
 
     def target(self, index: int) -> Rows:
         """A whitened target, as a row of its own."""
@@ -207,11 +202,11 @@ class Recipe:
         """r_i (W x_i) - r_j (W x_j): cheap, and blunt for near duplicates."""
         parts, lost = [], np.zeros(len(pairs))
         for index in pairs.T:
-            row, weight = _take(self.train, index), self._data.weights[index]
+            row, weight = take(self.train, index), self._data.weights[index]
             parts.append(row.rows * weight[:, None])
             lost += np.abs(weight) * (row.errors + 2 * U * row.norms)
         found = parts[0] - parts[1]
-        norms = _norms(found)
+        norms = row_norms(found)
         return Rows(found, norms, up(lost + 2 * U * norms))
 
     def _subtracted_first(self, pairs: np.ndarray) -> Rows:
@@ -222,9 +217,9 @@ class Recipe:
             weight = self._data.weights[index]
             parts.append(rows * weight[:, None])
             rounded = (np.abs(weight) != 1) * 2 * U
-            lost += rounded * np.abs(weight) * _norms(rows)
+            lost += rounded * np.abs(weight) * row_norms(rows)
         found = parts[0] - parts[1]
-        return self.whiten(found, up(lost + 2 * U * _norms(found)))
+        return self.whiten(found, up(lost + 2 * U * row_norms(found)))
 
     def _bound_eta(self, ridge: float) -> float:
         count, width = self.train.rows.shape
@@ -235,15 +230,15 @@ class Recipe:
             blocks += 1
         found = gram / count + ridge * (self._whitener @ self._whitener.T)
         found -= np.eye(width)
-        size = float(_norms(self.train.norms[None])[0])
+        size = float(row_norms(self.train.norms[None])[0])
         # What the sum over rows, the division, the ridge and two additions can lose.
         first = up(
-            float(_norms(found.reshape(1, -1))[0]) / (1 - 2 * U)
+            float(row_norms(found.reshape(1, -1))[0]) / (1 - 2 * U)
             + gamma(min(count, _BLOCK) + blocks + 4) * size * size / count
             + gamma(width + 4) * ridge * self._gain * self._gain
         )
         # The rows are themselves off by D: |(X+D)'(X+D) - X'X| <= 2|X||D| + |D|^2.
-        off = up(float(_norms(self.train.errors[None])[0]) / math.sqrt(count))
+        off = up(float(row_norms(self.train.errors[None])[0]) / math.sqrt(count))
         eta = float(up(first + 2 * off * math.sqrt(1 + first) + off * off))
         return eta if math.isfinite(eta) else math.inf
 
@@ -256,75 +251,3 @@ def _exceeds(u: Rows, v: Rows, needed: float | np.ndarray) -> np.ndarray:
     lowest = np.nextafter(product - lost, -np.inf)
     # NaN and ties compare false.
     return np.asarray(lowest > up(needed * up(u.reach * v.reach)))
-
-
-def require_sound_arithmetic() -> None:
-    """Round-to-nearest doubles with subnormals, and a matrix product that adds up.
-
-    Raises:
-        UnfitEnvironmentError: if one of these fails on this machine.
-    """
-    one, half = np.float64(1), np.float64(U)
-    rounds = one + half == 1 and one + np.nextafter(half, 1) == 1 + 2 * U
-    tiny = np.float64(2.0**-1030) * np.float64(2.0**10) == 2.0**-1020
-    rng = np.random.default_rng(20251209)
-    left, right = rng.integers(-(2**20), 2**20, (2, 130, 130))
-    honest = (left.astype(float) @ right.astype(float) == left @ right).all()
-    if not (rounds and -one - half == -1 and tiny and honest):
-        raise UnfitEnvironmentError(
-            "Float64 arithmetic is not sound on this machine, so nothing can be "
-            "checked with it. Run `natgeo doctor`."
-        )
-
-
-def up(value):
-    """Above the exact value of an expression in non-negative numbers."""
-    return value * (1 + 2.0**-40) + 2.0**-900
-
-
-def _down(value):
-    """Below the exact value of a product, quotient or root of non-negative numbers."""
-    return value * (1 - 2.0**-40)
-
-
-def gamma(count: int) -> float:
-    """An upper bound of count u / (1 - count u)."""
-    return float(up(count * U / (1 - count * U)))
-
-
-def _norms(rows: np.ndarray) -> np.ndarray:
-    """Upper bounds of the norms of rows, scaled so that no square overflows."""
-    exponents = np.frexp(np.abs(rows).max(axis=1))[1]
-    scaled = np.ldexp(rows, -exponents[:, None])
-    sizes = np.sqrt(np.einsum("bk,bk->b", scaled, scaled))
-    return up(np.ldexp(sizes * (1 + gamma(rows.shape[1] + 4)), exponents))
-
-
-def _norms_below(rows: np.ndarray) -> np.ndarray:
-    """Lower bounds of the norms of rows, scaled as `_norms`; 0 where tiny, [B]."""
-    exponents = np.frexp(np.abs(rows).max(axis=1))[1]
-    scaled = np.ldexp(rows, -exponents[:, None])
-    sizes = np.sqrt(np.einsum("bk,bk->b", scaled, scaled))
-    found = np.ldexp(_down(sizes * (1 - gamma(rows.shape[1] + 4))), exponents)
-    # What is not a number compares false.
-    return np.where((found > 2.0**-900) & (found < 2.0**900), found, 0.0)
-
-
-def _root(square: Fraction) -> float:
-    """A double whose exact square is at least the given one."""
-    # Not the root of a double: a square that underflows has a root that does not.
-    exact = root_above(square)
-    root = float(exact)
-    return root if root >= exact else math.nextafter(root, math.inf)
-
-
-def _take(rows: Rows, index: np.ndarray) -> Rows:
-    return Rows(rows.rows[index], rows.norms[index], rows.errors[index])
-
-
-def _joined(parts: list[Rows]) -> Rows:
-    return Rows(
-        np.concatenate([part.rows for part in parts]),
-        np.concatenate([part.norms for part in parts]),
-        np.concatenate([part.errors for part in parts]),
-    )

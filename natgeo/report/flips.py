@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from natgeo.errors import DataError
-from natgeo.report.figures import _MUTED, _RULE, CERTIFIED, _svg
+from natgeo.report.drawing import CERTIFIED, MUTED, RULE, svg
 
 
 def flips_figure(comparison: Any) -> str:
@@ -37,19 +37,19 @@ def flips_figure(comparison: Any) -> str:
     needed = float(np.median(comparison.distances))
 
     def draw(axes: Axes) -> None:
-        axes.grid(True, color=_RULE)
+        axes.grid(True, color=RULE)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.scatter(
             radius[seen], flips[seen], s=12, color=CERTIFIED, alpha=0.5, linewidths=0
         )
-        axes.axvline(needed, color=_MUTED, linewidth=1, linestyle=(0, (5, 2)))
+        axes.axvline(needed, color=MUTED, linewidth=1, linestyle=(0, (5, 2)))
         words = f"half of the resamples within {needed:.2g} "
         place: Any = {"xy": (needed, 0.97), "xycoords": axes.get_xaxis_transform()}
-        axes.annotate(words, **place, ha="right", va="top", color=_MUTED)
+        axes.annotate(words, **place, ha="right", va="top", color=MUTED)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_xlabel("certified radius, natural units")
         axes.set_ylabel("flips under resampling")
 
-    return _svg((8.6, 3.7), draw)
+    return svg((8.6, 3.7), draw)

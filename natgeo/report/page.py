@@ -23,8 +23,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from natgeo import display
-from natgeo.report import figures, scan_figures
+from natgeo.report import curve_figures, scan_figures
 from natgeo.report.document import check_document
+from natgeo.report.interval_figures import (
+    MOST_ROWS,
+    influence_intervals,
+    rank_intervals,
+)
 from natgeo.report.queue import queue_json
 from natgeo.store.manifest import write_atomically
 
@@ -111,14 +116,14 @@ def _common_radius(document: Mapping[str, Any]) -> float | None:
 def _curve_view(curve: Mapping[str, Any] | None, eps: float | None) -> dict | None:
     if curve is None:
         return None
-    drawn = [(name, label) for name, label, *_ in figures.CURVES if curve[name]]
+    drawn = [(name, label) for name, label, *_ in curve_figures.CURVES if curve[name]]
     at_eps = []
     for place, radius in enumerate(curve["radii"]):
         if eps is not None and abs(radius - eps) <= 1e-9 * eps:
             at_eps = [(name, label, curve[name][place]) for name, label in drawn]
     return {
-        "wide": figures.certification_curve(curve, eps=eps),
-        "narrow": figures.certification_curve(curve, eps=eps, narrow=True),
+        "wide": curve_figures.certification_curve(curve, eps=eps),
+        "narrow": curve_figures.certification_curve(curve, eps=eps, narrow=True),
         "at_eps": at_eps,
         "columns": drawn,
         "rows": [
@@ -133,10 +138,10 @@ def _cards(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "target": target,
-            "figure": figures.rank_intervals(target, size=size)
+            "figure": rank_intervals(target, size=size)
             if target["proponents"]
             else None,
-            "shown": target["proponents"][: figures.MOST_ROWS],
+            "shown": target["proponents"][:MOST_ROWS],
         }
         for target in document.get("targets", [])[:MOST_TARGETS]
     ]
@@ -164,7 +169,7 @@ def _scan_view(scan: Mapping[str, Any] | None) -> dict[str, Any] | None:
     suspicious = (scan["suspicious"] or [])[:MOST_SUSPICIOUS]
     known = [row["flipped"] for row in suspicious if row["flipped"] is not None]
     return {
-        "figure": figures.detector_curves(scan["detectors"] or []),
+        "figure": scan_figures.detector_curves(scan["detectors"] or []),
         "suspicious": suspicious,
         "known": len(known),
         "found": sum(known),
@@ -174,7 +179,10 @@ def _scan_view(scan: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _influences(convex: Mapping[str, Any] | None) -> list[tuple]:
     """Each explained row with the figure of its influences."""
     return [
-        (target, figures.influence_intervals(target) if target["influences"] else None)
+        (
+            target,
+            influence_intervals(target) if target["influences"] else None,
+        )
         for target in ((convex or {}).get("targets") or [])[:MOST_TARGETS]
     ]
 

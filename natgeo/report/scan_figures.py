@@ -9,8 +9,16 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from natgeo.display import count
-from natgeo.report import figures
-from natgeo.report.figures import CERTIFIED, NATURAL
+from natgeo.report.drawing import (
+    CERTIFIED,
+    LINES,
+    MUTED,
+    NATURAL,
+    RULE,
+    drawable,
+    percentages,
+    svg,
+)
 
 
 def score_histogram(histogram: Mapping[str, Any]) -> str:
@@ -49,9 +57,31 @@ def score_histogram(histogram: Mapping[str, Any]) -> str:
                 va="top",
             )
         axes.set_xlabel("suspicion")
-        axes.set_title("examples", loc="left", color="#5b6470", fontsize=9)
+        axes.set_title("examples", loc="left", color=MUTED, fontsize=9)
 
-    return figures._svg((4.2, 2.9), draw)
+    return svg((4.2, 2.9), draw)
+
+
+def detector_curves(detectors: Sequence[Mapping[str, Any]]) -> str | None:
+    """Share of the known flips found over the share of examples inspected.
+
+    Args:
+        detectors: the `scan.detectors` section of a checked document; those without a
+            recall curve are left out, and six at most are drawn.
+
+    Returns:
+        A data URI, or None if there is nothing to draw.
+    """
+    known = [detector for detector in detectors if detector["recall_curve"]]
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=RULE, linewidth=1.4, zorder=1)
+        axes.text(0.56, 0.53, "chance", color=MUTED, fontsize=8, rotation=34, va="top")
+        _share_lines(axes, known, "recall_curve", 1.8)
+        axes.set_xlabel("examples inspected, most suspicious first")
+        axes.set_title("known flips found", loc="left", color=MUTED, fontsize=9)
+
+    return svg((3.9, 2.9), draw) if known else None
 
 
 def roc_curves(detectors: Sequence[Mapping[str, Any]]) -> str | None:
@@ -65,30 +95,36 @@ def roc_curves(detectors: Sequence[Mapping[str, Any]]) -> str | None:
         A data URI, or None if there is nothing to draw.
     """
     known = [detector for detector in detectors if detector["roc_curve"]]
-    if not known:
-        return None
 
     def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color="#dfe3e8", linewidth=1.4, zorder=1)
-        for detector, (colour, style) in zip(known, figures._DETECTORS, strict=False):
-            x, y = zip(*detector["roc_curve"], strict=True)
-            axes.plot(
-                x,
-                y,
-                color=colour,
-                linestyle=style,
-                linewidth=2.4 if detector is known[0] else 1.6,
-                label=figures._drawable(detector["name"]),
-                zorder=4 if detector is known[0] else 3,
-                clip_on=False,
-            )
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1.02)
-        figures._percentages(axes.xaxis)
-        figures._percentages(axes.yaxis)
-        axes.grid(axis="y")
+        axes.plot([0, 1], [0, 1], color=RULE, linewidth=1.4, zorder=1)
+        _share_lines(axes, known, "roc_curve", 1.6)
         axes.set_xlabel("right labels flagged")
-        axes.set_title("wrong labels found", loc="left", color="#5b6470", fontsize=9)
-        axes.legend(loc="lower right", frameon=False, fontsize=8.5, handlelength=2.6)
+        axes.set_title("wrong labels found", loc="left", color=MUTED, fontsize=9)
 
-    return figures._svg((3.9, 2.9), draw)
+    return svg((3.9, 2.9), draw) if known else None
+
+
+def _share_lines(
+    axes: Axes, detectors: Sequence[Mapping[str, Any]], curve: str, width: float
+) -> None:
+    """A line for each detector, the first one in front, between shares of 0 and 1."""
+    for detector, (colour, style) in zip(detectors, LINES, strict=False):
+        x, y = zip(*detector[curve], strict=True)
+        first = detector is detectors[0]
+        axes.plot(
+            x,
+            y,
+            color=colour,
+            linestyle=style,
+            linewidth=2.4 if first else width,
+            label=drawable(detector["name"]),
+            zorder=4 if first else 3,
+            clip_on=False,
+        )
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    percentages(axes.xaxis)
+    percentages(axes.yaxis)
+    axes.grid(axis="y")
+    axes.legend(loc="lower right", frameon=False, fontsize=8.5, handlelength=2.6)

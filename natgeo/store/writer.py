@@ -21,17 +21,9 @@ from natgeo.errors import ArgumentError, StoreError
 from natgeo.store import lock, recovery
 from natgeo.store import manifest as files
 from natgeo.store.disk import DiskStore, read_shard
-from natgeo.store.memory import digest_tail, little_endian
+from natgeo.store.memory import digest_tail
 from natgeo.store.parts import Share, refuse_other_contents
-
-
-@dataclasses.dataclass(frozen=True)
-class _Block:
-    """Appended examples: features [B, K], columns [B], digest of their inputs."""
-
-    features: np.ndarray
-    columns: Mapping[str, np.ndarray]
-    inputs: bytes
+from natgeo.store.shards import Block, block_of, split, write_shard
 
 
 class DiskWriter:
@@ -76,7 +68,7 @@ class DiskWriter:
                 f"metadata must be plain JSON values: {error}."
             ) from None
         self._metadata = json.loads(text)  # as a manifest gives it back
-        self._pending: list[_Block] = []
+        self._pending: list[Block] = []
         self._sha = hashlib.sha256()
         self._locked = self._closed = False
         self._listed = True  # whether the manifest on disk is `_manifest`
@@ -146,21 +138,15 @@ class DiskWriter:
                 or the disk is full; what the manifest lists stays safe.
         """
         self._refuse_if_closed()
-        features = checks.matrix("features", features)
-        columns = {
-            files.column_name(name): checks.column(
-                f"column {name!r}", value, len(features)
-            )
-            for name, value in (columns or {}).items()
-        }
-        manifest = self._manifest_for(features, columns)
-        waiting = self._waiting() % self._shard_rows
-        if inputs and waiting + len(features) > self._shard_rows:
+        block = block_of(features, columns, inputs)
+        manifest = self._manifest_for(block)
+        waiting, rows = self._waiting() % self._shard_rows, len(block.features)
+        if inputs and waiting + rows > self._shard_rows:
             raise ArgumentError(
-                f"A block of {len(features)} examples reaches over the end of a shard "
+                f"A block of {rows} examples reaches over the end of a shard "
                 f"of {self._shard_rows}. Make shard_rows a multiple of the blocks."
             )
-        self._pending.append(_Block(features, columns, inputs))
+        self._pending.append(block)
         if self._manifest is None:
             self._manifest, self._listed = manifest, False
         if not self._listed:
@@ -259,21 +245,9 @@ class DiskWriter:
             for name in found.columns:
                 read_shard(found, name, number)
 
-    def _manifest_for(
-        self, features: np.ndarray, columns: Mapping[str, np.ndarray]
-    ) -> files.Manifest:
+    def _manifest_for(self, block: Block) -> files.Manifest:
         """The manifest of a store to which this block belongs; refuses other blocks."""
-        if features.dtype.name not in files.DTYPES:
-            raise ArgumentError(
-                f"A store on disk holds {', '.join(files.DTYPES)}, not "
-                f"{features.dtype}. Convert the features to float32, exactly."
-            )
-        for name, value in columns.items():
-            if value.dtype != features.dtype:
-                raise ArgumentError(
-                    f"Column {name!r} is {value.dtype} and the features are "
-                    f"{features.dtype}: a store has one dtype. Convert one of them."
-                )
+        features, columns = block.features, block.columns
         seen = (features.shape[1], features.dtype.name, tuple(sorted(columns)))
         if self._manifest is None:
             return self._empty(*seen)
@@ -300,9 +274,9 @@ class DiskWriter:
         """Writes the first `rows` pending examples as a shard, then the manifest."""
         assert self._manifest is not None
         manifest, sha = self._manifest, self._sha.copy()
-        taken, left = _split(self._pending, rows)
+        taken, left = split(self._pending, rows)
         if taken:
-            shard = self._write_shard(taken, len(manifest.shards), sha)
+            shard = write_shard(self.path, taken, len(manifest.shards), sha)
             manifest = dataclasses.replace(manifest, shards=(*manifest.shards, shard))
         if last:
             whole = sha.copy()
@@ -316,42 +290,6 @@ class DiskWriter:
         # Only now: a full disk leaves the writer as it was, able to try again.
         self._sha, self._pending = sha, left
 
-    def _write_shard(self, blocks: list[_Block], number: int, sha: Any) -> dict:
-        features = np.concatenate([block.features for block in blocks])
-        arrays = {"features": features}
-        for name in blocks[0].columns:
-            arrays[name] = np.concatenate([block.columns[name] for block in blocks])
-        entries = {}
-        for name, array in arrays.items():
-            body = little_endian(array).data.cast("B")
-            data = b"".join([files.npy_header(array.dtype.name, array.shape), body])
-            files.write_atomically(self.path / files.shard_name(name, number), data)
-            entries[name] = {
-                "bytes": len(data),
-                "sha256": hashlib.sha256(data).hexdigest(),
-            }
-        sha.update(little_endian(features).data)
-        shard: dict[str, Any] = {"rows": len(features), "files": entries}
-        if all(block.inputs for block in blocks):
-            shard["inputs"] = recovery.inputs_digest([b.inputs for b in blocks])
-        return shard
-
     def _replace_manifest(self, manifest: files.Manifest) -> None:
         files.write_atomically(self.path / files.MANIFEST, manifest.to_json())
         self._manifest, self._listed = manifest, True
-
-
-def _split(blocks: list[_Block], rows: int) -> tuple[list[_Block], list[_Block]]:
-    """The first `rows` examples and the rest; a block that is cut loses its inputs."""
-    taken: list[_Block] = []
-    left: list[_Block] = []
-    for block in blocks:
-        here = max(0, min(rows, len(block.features)))
-        rows -= here
-        for part, side in ((slice(0, here), taken), (slice(here, None), left)):
-            columns = {name: value[part] for name, value in block.columns.items()}
-            whole = 0 < here < len(block.features)
-            cut = _Block(block.features[part], columns, b"" if whole else block.inputs)
-            if len(cut.features):
-                side.append(cut)
-    return taken, left

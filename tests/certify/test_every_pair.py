@@ -143,7 +143,7 @@ def test_nothing_that_moves_by_nothing_is_the_ball_without_a_ridge():
 def test_points_that_move_are_counted_at_each_kappa():
     """Lengths depend on the kappa: a sweep over two of them is two sweeps."""
     order, moves = rankings(MOVING["everything"]), limits.Moves(0.05, 0.02)
-    scored = order._scored(np.arange(3))
+    scored = order._every_pair._scored(np.arange(3))
     kappas = [0.02, 0.3]
     found = sweep.count_certified(order.proof, scored, kappas, moves=moves)
     for place, kappa in enumerate(kappas):

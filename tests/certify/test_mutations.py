@@ -23,6 +23,7 @@ from natgeo.certify import (
     data_threats,
     disc,
     ensemble,
+    ensemble_pairs,
     environment,
     limits,
     moving,
@@ -36,6 +37,7 @@ from natgeo.certify import (
     statements,
     sweep,
     threats,
+    tile_counts,
     tiles,
     verdict,
     witness,
@@ -441,6 +443,33 @@ THREATS = [
     ),
 ]
 SWEEP = [
+    (
+        "count_above_and_below",
+        "(0, 0)) > limit)",
+        "(0, 0)) >= limit)",
+        test_sweep.check_equality_is_not_enough,
+    ),
+    ("count_above_and_below", "> high[found", "< high[found", sweep_census),
+    (
+        "count_above_and_below",
+        "gaps[0][proven] > 0",
+        "gaps[0][proven] < 0",
+        sweep_census,
+    ),
+    (
+        "certified_by_norms",
+        "scored.low[target] - reach",
+        "scored.low[target]",
+        test_sweep.check_norms_alone,
+    ),
+    (
+        "certified_by_norms",
+        "scored.high[target] + reach",
+        "scored.high[target] - reach",
+        test_sweep.check_norms_alone,
+    ),
+]
+TILE_COUNTS = [
     ("score_intervals", "scores - room", "scores", scores),
     ("score_intervals", "scores + room", "scores", scores),
     (
@@ -456,26 +485,11 @@ SWEEP = [
         test_sweep.check_ratio,
     ),
     (
-        "_screened",
+        "screened",
         "ratio > limits.limit[at]",
         "ratio >= limits.limit[at]",
         test_sweep.check_equality_is_not_enough,
     ),
-    (
-        "count_above_and_below",
-        "(0, 0)) > limit)",
-        "(0, 0)) >= limit)",
-        test_sweep.check_equality_is_not_enough,
-    ),
-    ("count_above_and_below", "> high[found", "< high[found", sweep_census),
-    (
-        "count_above_and_below",
-        "gaps[0][proven] > 0",
-        "gaps[0][proven] < 0",
-        sweep_census,
-    ),
-]
-SWEEP += [
     ("_compared", "ratio > limit)", "ratio >= 0)", test_screen.check_many_radii),
     (
         "_recount",
@@ -502,13 +516,13 @@ SWEEP += [
         test_screen.check_counts_at_breaking_radii,
     ),
     (
-        "_screened",
+        "screened",
         "some & (np",
         "some | (np",
         test_screen.check_counts_of_uneven_targets,
     ),
     (
-        "_screened",
+        "screened",
         "limits, place, fit, middle",
         "limits, place, fit, 0.999 * middle",
         test_screen.check_counts_at_breaking_radii,
@@ -518,18 +532,6 @@ SWEEP += [
         "screen.rooms(errors[fit])",
         "screen.rooms(0 * errors[fit])",
         test_screen.check_wide_intervals,
-    ),
-    (
-        "certified_by_norms",
-        "scored.low[target] - reach",
-        "scored.low[target]",
-        test_sweep.check_norms_alone,
-    ),
-    (
-        "certified_by_norms",
-        "scored.high[target] + reach",
-        "scored.high[target] - reach",
-        test_sweep.check_norms_alone,
     ),
 ]
 LIMITS = [
@@ -857,16 +859,18 @@ ENSEMBLE = [
         test_ensemble.check_radius_is_tight,
     ),
     (
-        "EnsembleRankings._orders",
-        "upward(rows.true_norms[t] * distance)",
-        "0.8 * rows.true_norms[t] * distance",
-        ensemble_fraction,
-    ),
-    (
         "_mean_from_below",
         " - 2.0**-51 * abs(total)",
         "",
         test_ensemble.test_sums_are_rounded_down,
+    ),
+]
+ENSEMBLE_PAIRS = [
+    (
+        "EnsemblePairs._orders",
+        "upward(rows.true_norms[t] * distance)",
+        "0.8 * rows.true_norms[t] * distance",
+        ensemble_fraction,
     ),
 ]
 SPREADS = [
@@ -905,6 +909,7 @@ MUTATIONS = [
         (verdict, VERDICT),
         (threats, THREATS),
         (sweep, SWEEP),
+        (tile_counts, TILE_COUNTS),
         (limits, LIMITS),
         (tiles, TILES),
         (pairs, PAIRS),
@@ -917,6 +922,7 @@ MUTATIONS = [
         (threats, EUCLIDEAN),
         (spectral, SPECTRAL),
         (ensemble, ENSEMBLE),
+        (ensemble_pairs, ENSEMBLE_PAIRS),
         (data_threats, SPREADS),
         (covariance, GEOMETRY),
         (self_influence, SELF_INFLUENCE),

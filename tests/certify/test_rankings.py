@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from natgeo.certify import rankings as rankings_module
+from natgeo.certify import every_pair
 from natgeo.certify.rankings import certify_rankings
 from natgeo.certify.threats import Wasserstein2
 from natgeo.errors import ArgumentError, DataError
@@ -236,7 +236,7 @@ def test_the_curve_falls_with_the_radius():
 def test_many_targets_in_groups_equal_one_at_a_time(monkeypatch):
     case = problem(20, 3, 0.0, weighted=True)
     whole = case.rankings(0.05).curve(RADII)
-    monkeypatch.setattr(rankings_module, "_TARGETS_BYTES", 1)
+    monkeypatch.setattr(every_pair, "_TARGETS_BYTES", 1)
     np.testing.assert_array_equal(case.rankings(0.05).curve(RADII), whole)
 
 

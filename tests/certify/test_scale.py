@@ -67,7 +67,7 @@ def test_with_a_ridge_counts_lie_between_single_verdicts(ridge, weighted):
         certified = single(found, t)
         got = found.counts()[t, 0]
         assert len(single(wider, t)) <= got <= len(certified)
-        scored = found._scored(np.array([t]))
+        scored = found._every_pair._scored(np.array([t]))
         assert got >= sweep.count_certified(found.proof, scored, plain)[0, 0]
         ranks, n = found.ranks(t), 16
         above = [sum((j, i) in certified for j in range(n)) for i in range(n)]
@@ -77,7 +77,7 @@ def test_with_a_ridge_counts_lie_between_single_verdicts(ridge, weighted):
 
 def test_the_bound_under_a_ridge_counts_more_pairs():
     found = rankings(200, 8, ridge=0.05)
-    scored = found._scored(np.arange(3))
+    scored = found._every_pair._scored(np.arange(3))
     kappas = [Wasserstein2(eps).kappa() for eps in RADII]
     plain = sweep.count_certified(found.proof, scored, kappas)
     counts = found.counts(RADII)
@@ -89,7 +89,7 @@ def test_other_threats_do_not_use_the_order_two_bound():
     found = rankings(60, ridge=0.05)
     deleted = certify_rankings(found.geometry, found.targets, Delete(2))
     kappas = [deleted.threat.kappa(found.proof)]
-    scored = found._scored(np.arange(3))
+    scored = found._every_pair._scored(np.arange(3))
     want = sweep.count_certified(found.proof, scored, kappas)
     np.testing.assert_array_equal(deleted.counts(), want)
 

@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from natgeo.certify import screen, sweep
+from natgeo.certify import screen, sweep, tile_counts
 from natgeo.certify.rankings import certify_rankings
 from natgeo.certify.rounding import prove
 from natgeo.certify.threats import Wasserstein2
@@ -313,14 +313,14 @@ def test_one_bad_target_does_not_spoil_the_others():
 def test_the_screen_leaves_little_open():
     proof, targets, radii = near_threshold(n=1500, k=8)
     recounted = []
-    honest = sweep._recount
+    honest = tile_counts._recount
 
     def record(*args):
         found = honest(*args)
         recounted.append(len(found))
         return found
 
-    with mock.patch.object(sweep, "_recount", record):
+    with mock.patch.object(tile_counts, "_recount", record):
         counts(proof, targets, radii)
     columns = 1500 * len(radii) * len(targets) * 4
     assert sum(recounted) < 0.05 * columns

@@ -12,7 +12,7 @@ import pytest
 
 from natgeo.certify import limits as limits_module
 from natgeo.certify import pairs as pairs_module
-from natgeo.certify import ridge, sweep
+from natgeo.certify import ridge, screen, sweep, tile_counts
 from natgeo.certify import tiles as tiles_module
 from natgeo.certify.bounds import row_norms
 from natgeo.certify.rounding import NaturalRows, prove
@@ -29,7 +29,7 @@ NAMES = sorted(families.FAMILIES)
 
 
 def scored(proof, targets):
-    return sweep.score_intervals(proof, np.float64(targets))
+    return tile_counts.score_intervals(proof, np.float64(targets))
 
 
 def swept_pairs(proof, found, kappa):
@@ -262,7 +262,7 @@ def check_ratio():
     middle = rng.normal(size=len(case.train))
     for half in (0.0, 0.1, 0.5):
         low, high = middle - half, middle + half
-        ratio = sweep._ratio(tile, low, high, limits, (0, 0))
+        ratio = tile_counts.ratios(tile, low, high, limits, (0, 0))
         for i, j in itertools.combinations(range(len(middle)), 2):
             gap = max(abs(middle[i] - middle[j]) - 2 * half, 0.0)
             assert ratio[i, j] == pytest.approx(
@@ -286,9 +286,10 @@ def check_equality_is_not_enough():
     for limit, claims in ((0.25, False), (np.nextafter(0.25, 0), True)):
         limits = limits_module.Limits(*np.full((6, 1, 1), limit), 0.0)
         with (
-            mock.patch.object(sweep, "_ratio", same),
+            mock.patch.object(sweep, "ratios", same),
+            mock.patch.object(tile_counts, "ratios", same),
             mock.patch.object(sweep, "asked", return_value=limits),
-            mock.patch.object(sweep.screen, "screenable", no_screen),
+            mock.patch.object(screen, "screenable", no_screen),
         ):
             assert bool(sweep.count_certified(proof, found, [0.1]).any()) is claims
             above, _ = sweep.count_above_and_below(proof, found, 0.1)
@@ -309,13 +310,13 @@ def check_recounts():
         columns = np.tile(np.arange(len(case.train)), 3)
         ratios = np.stack(
             [
-                sweep._ratio(tile, found.low[t], found.high[t], limits, (t, 0))
+                tile_counts.ratios(tile, found.low[t], found.high[t], limits, (t, 0))
                 for t in range(3)
             ]
         )
         for limit in (limits.limit, np.full((3, 1), np.median(ratios[ratios > 0]))):
             some = dataclasses.replace(limits, limit=limit)
-            got = sweep._recount(tile, found, some, 0, targets, columns)
+            got = tile_counts._recount(tile, found, some, 0, targets, columns)
             want = (ratios > limit[:, :, None]).sum(axis=1).ravel()
             np.testing.assert_array_equal(got, want)
             assert want.any()
@@ -324,7 +325,7 @@ def check_recounts():
             own = dataclasses.replace(limits, limit=np.full((3, 1), ratios[t, i, j]))
             one = np.array([t]), np.array([j])
             above = np.count_nonzero(ratios[t, :, j] > ratios[t, i, j])
-            assert sweep._recount(tile, found, own, 0, *one)[0] == above
+            assert tile_counts._recount(tile, found, own, 0, *one)[0] == above
 
 
 def check_lengths():

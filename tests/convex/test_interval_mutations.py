@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from natgeo.convex import (
+    differences,
     intervals_ground,
     intervals_smooth,
     intervals_squared,
-    rankings,
     spans,
     stability,
 )
@@ -115,7 +115,7 @@ MUTATIONS = [
         (intervals_ground, GROUND),
         (intervals_smooth, SMOOTH),
         (stability, STABLE),
-        (rankings, PAIRS),
+        (differences, PAIRS),
         (spans, SPANS),
     )
     for entry in entries

@@ -15,8 +15,9 @@ import pytest
 
 from natgeo import evaluate
 from natgeo.errors import ArgumentError, DataError, StoreError
-from natgeo.evaluate import retraining
+from natgeo.evaluate import fingerprint, jobs
 from natgeo.evaluate.retraining import further
+from natgeo.features.devices import data_mesh
 
 N, D, M = 12, 3, 4
 RIDGE, RATE, MOMENTUM = 0.1, 0.1, 0.5
@@ -165,7 +166,7 @@ class Stopped(Exception):
 
 def interrupted(monkeypatch, after):
     """Training ends with an error after some chunks."""
-    train = retraining._Job.train_chunk
+    train = jobs.Job.train_chunk
     done = []
 
     def stop(self, *args):
@@ -174,7 +175,7 @@ def interrupted(monkeypatch, after):
         done.append(1)
         return train(self, *args)
 
-    monkeypatch.setattr(retraining._Job, "train_chunk", stop)
+    monkeypatch.setattr(jobs.Job, "train_chunk", stop)
     return done
 
 
@@ -233,7 +234,7 @@ def test_other_settings_data_or_code_are_refused(problem, masks, tmp_path):
 def test_data_inside_a_whole_training_are_part_of_what_makes_it_the_same(problem):
     x, y, *_ = problem
     arguments = jnp.zeros(D), jnp.ones(N), jax.random.key(0)
-    made = retraining.fingerprint.of_program
+    made = fingerprint.of_program
     want = made(solve(jnp.asarray(x), jnp.asarray(y)), *arguments)
     assert made(solve(jnp.asarray(x), jnp.asarray(y)), *arguments) == want
     other = x.copy()
@@ -276,10 +277,10 @@ def test_damaged_and_foreign_folders_are_refused(problem, masks, tmp_path):
 
 
 def test_the_chunk_is_chosen_from_memory_and_convolutions_go_alone(problem, masks):
-    mesh = retraining.data_mesh(jax.devices()[:1])
+    mesh = data_mesh(jax.devices()[:1])
 
     def planned(train):
-        job = retraining._Job(zeros, train, predictions(problem), mesh)
+        job = jobs.Job(zeros, train, predictions(problem), mesh)
         return job.planned(masks)
 
     assert planned(sgd(problem)) == 256

@@ -16,6 +16,7 @@ from tests.proof import cases
 ROOM = Path(natgeo.__file__).parent / "proof"
 CHECKER = (
     "checker",
+    "claims",
     "counting",
     "data",
     "document",
@@ -23,7 +24,9 @@ CHECKER = (
     "folder",
     "forms",
     "language",
+    "reading",
     "recipe",
+    "rounding",
     "thresholds",
 )
 MAY_USE = {"natgeo.display", "natgeo.errors", "natgeo.types"}

@@ -13,6 +13,7 @@ import natgeo as ng
 from natgeo.errors import ArgumentError, DataError
 from natgeo.proof import (
     checker,
+    claims,
     counting,
     exact,
     forms,
@@ -124,6 +125,21 @@ FORMS = [
     ("Solved.longest", "self.form(self) + self.slack", "self.form(self)", enclosures),
     ("Solved.room", "root_above(self.slack * other.slack)", "Fraction(0)", forgery),
     ("Solved.form", "/ self.count", "/ (self.count - 1)", enclosures),
+    ("Solved.share", " - 2 * root_above", " - 0 * root_above", shares),
+    ("Solved.share", "return 1 - ridge", "return 1 - 2 * ridge", shares),
+    (
+        "Solved.turn_square",
+        "distance**2 / shortest",
+        "distance**2 / self.longest() / 2",
+        shares,
+    ),
+    ("is_floor", "0 < floor <= ridge.entry(0)", "floor > 0", floors),
+    ("solved", "- (z * ridge) * count", "", enclosures),
+    ("solved", "count * count * floor", "count * count * 2 * floor", narrower),
+    ("_exceeds", "rest.squared() <= (count * slack) ** 2", "True", check_floors),
+    ("_exceeds", "Fraction(room) - floor", "Fraction(room) + 9 * floor", check_floors),
+]
+CLAIMS = [
     ("ExactCheck.claim", "u.form(v) - u.room(v)", "u.form(v) + u.room(v)", forgery),
     ("ExactCheck.claim", "if not lowest > 0", "if False", tampering("i and j swapped")),
     ("ExactCheck.claim", "square > limit", "square >= limit", equality),
@@ -160,14 +176,6 @@ FORMS = [
         "total += 0 * trace *",
         tampering("cost witness of another vector"),
     ),
-    ("Solved.share", " - 2 * root_above", " - 0 * root_above", shares),
-    ("Solved.share", "return 1 - ridge", "return 1 - 2 * ridge", shares),
-    (
-        "Solved.turn_square",
-        "distance**2 / shortest",
-        "distance**2 / self.longest() / 2",
-        shares,
-    ),
     (
         "ExactCheck._turns",
         "abs(self._weight(term))",
@@ -180,17 +188,12 @@ FORMS = [
         "",
         test_thresholds.check_reach,
     ),
-    ("is_floor", "0 < floor <= ridge.entry(0)", "floor > 0", floors),
     (
         "_Moved.solved",
         "if not is_floor(lambda: self._gram, check._count, check._ridge, floor)",
         "if False",
         tampering("floor of the move too high"),
     ),
-    ("solved", "- (z * ridge) * count", "", enclosures),
-    ("solved", "count * count * floor", "count * count * 2 * floor", narrower),
-    ("_exceeds", "rest.squared() <= (count * slack) ** 2", "True", check_floors),
-    ("_exceeds", "Fraction(room) - floor", "Fraction(room) + 9 * floor", check_floors),
 ]
 THRESHOLDS = [
     ("_order_2", "if square < 1 else None", "", tampering("eps beyond one")),
@@ -314,6 +317,7 @@ MUTATIONS = [
     Mutation(module, *entry)
     for module, entries in (
         (forms, FORMS),
+        (claims, CLAIMS),
         (language, LANGUAGE),
         (thresholds, THRESHOLDS),
         (counting, COUNTING),

@@ -11,8 +11,10 @@ import pytest
 
 from natgeo.errors import UnfitEnvironmentError
 from natgeo.proof import recipe as module
+from natgeo.proof import rounding
 from natgeo.proof.data import Data
-from natgeo.proof.recipe import Recipe, Rows, require_sound_arithmetic
+from natgeo.proof.recipe import Recipe
+from natgeo.proof.rounding import Rows, require_sound_arithmetic
 from natgeo.store.memory import MemoryStore
 from tests import families, oracles
 from tests.proof import second
@@ -224,6 +226,6 @@ def test_a_useless_whitener_proves_nothing(factor):
 
 def test_arithmetic_that_does_not_add_up_is_noticed(monkeypatch):
     require_sound_arithmetic()
-    monkeypatch.setattr(module, "U", 2.0**-52)
+    monkeypatch.setattr(rounding, "U", 2.0**-52)
     with pytest.raises(UnfitEnvironmentError, match="doctor"):
         require_sound_arithmetic()

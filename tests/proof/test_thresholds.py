@@ -12,7 +12,8 @@ import pytest
 import natgeo as ng
 from natgeo.certify.moving import add_angles
 from natgeo.certify.verdict import decide
-from natgeo.proof import forms, thresholds
+from natgeo.proof import thresholds
+from natgeo.proof.claims import ExactCheck
 from natgeo.proof.data import Data
 from natgeo.proof.document import Claim
 from natgeo.proof.exact import root_above
@@ -60,7 +61,7 @@ def exact_check(order):
         ridge = order.geometry.ridge
         floor = order.geometry.ridge
 
-    return forms.ExactCheck(Certificate(), Data(order.geometry.train, rows))
+    return ExactCheck(Certificate(), Data(order.geometry.train, rows))
 
 
 def check_reach():
