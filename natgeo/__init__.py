@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from natgeo.certify.ranges import score_range as score_range
     from natgeo.certify.rankings import Rankings as Rankings
     from natgeo.certify.rankings import certify_rankings as certify_rankings
+    from natgeo.certify.refutation import refute as refute
     from natgeo.certify.verdict import Verdict as Verdict
     from natgeo.errors import ArgumentError as ArgumentError
     from natgeo.errors import DataError as DataError
@@ -81,6 +82,7 @@ _NAMES = {
     "ensemble": "natgeo.geometry.ensemble",
     "featurize": "natgeo.features.featurize",
     "natural_geometry": "natgeo.geometry.natural",
+    "refute": "natgeo.certify.refutation",
     "scan_labels": "natgeo.labels.scan",
     "score_range": "natgeo.certify.ranges",
     "scores": "natgeo.geometry.scores",

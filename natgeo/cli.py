@@ -9,7 +9,8 @@ from __future__ import annotations
 import click
 
 from natgeo import console
-from natgeo.commands.certify import attack, certify, check
+from natgeo.commands.attack import attack
+from natgeo.commands.certify import certify, check
 from natgeo.commands.convex import convex
 from natgeo.commands.doctor import demo, doctor
 from natgeo.commands.featurize import PROJECTORS, featurize

@@ -15,7 +15,6 @@ import pytest
 from natgeo import cli
 from natgeo.commands import certify as certify_verbs
 from natgeo.store.writer import DiskWriter
-from tests import oracles
 
 PROJECT = """
     import jax.numpy as jnp
@@ -359,76 +358,6 @@ def test_a_certificate_with_a_ridge_refutes_nothing(
     code, out, _ = run(monkeypatch, capsys, *words.split())
     assert code == 0
     assert "3 of 3 claims hold" in out
-
-
-def attacked(monkeypatch, capsys, *more):
-    """An attack on the certified pair of the margin stores."""
-    import natgeo as ng
-
-    geometry = ng.natural_geometry(ng.DiskStore("train"), 0.0)
-    scores = ng.scores(geometry, ng.DiskStore("targets"))
-    i, j = (int(x) for x in scores[2].argsort()[[-1, 3]])
-    words = f"attack train --targets targets --target 2 --above {i} --below {j}"
-    return (i, j), run(monkeypatch, capsys, *words.split(), *more)
-
-
-def test_attack_breaks_a_pair_just_outside_and_writes_what_it_did(
-    here, monkeypatch, capsys, tmp_path
-):
-    import natgeo as ng
-
-    out = tmp_path / "moved"
-    more = ("--ridge", "0", "--eps", "0.9", "--json", "--out", out)
-    (i, j), (code, text, _) = attacked(monkeypatch, capsys, *more)
-    found = json.loads(text)
-    assert code == 0
-    assert found["flips"] is True
-    assert found["status"] == "refuted"
-    radius = found["certified_radius"]
-    assert radius < found["cost"] < 1.001 * radius
-    geometry = ng.natural_geometry(ng.DiskStore("train"), 0.0)
-    order = ng.certify_rankings(
-        geometry, ng.DiskStore("targets"), ng.threats.Wasserstein2(0.0)
-    )
-    assert radius == order.radius(target=2, above=i, below=j)
-    # By the printed formula: the stored pair, with the covariance of the new store.
-    moved = ng.DiskStore(out)
-    assert moved.metadata["displaced_from"] == geometry.train.digest()
-    rows, weights = np.float64(geometry.train), np.float64(geometry.weights)
-    target = np.float64(ng.DiskStore("targets"))[2]
-    pair = weights[i] * rows[i] - weights[j] * rows[j]
-    before, after = (
-        target @ np.linalg.solve(oracles.covariance(np.float64(x), 0.0), pair)
-        for x in (rows, moved)
-    )
-    assert before == pytest.approx(found["gap_before"], rel=1e-9)
-    assert after == pytest.approx(found["gap_after"], rel=1e-4)
-    assert before > 0 > after
-    np.testing.assert_array_equal(
-        moved.column("weights"), geometry.train.column("weights")
-    )
-    step = geometry.whiten(np.asarray(moved) - np.asarray(geometry.train))
-    cost = np.sqrt((step**2).sum() / len(step))
-    assert found["cost"] == pytest.approx(cost, rel=1e-6)
-
-
-def test_attack_says_what_is_proven_on_either_side(here, monkeypatch, capsys):
-    _, (code, text, _) = attacked(monkeypatch, capsys, "--ridge", "0", "--eps", "0.001")
-    assert code == 0
-    assert "Certified: nothing inside radius 0.001 can break it." in text
-    assert "The flip is proven, rounding included." in text
-    _, (code, text, _) = attacked(monkeypatch, capsys)
-    assert code == 0
-    assert "Certified up to order-2 radius 0." in text
-    assert "inside radius" not in text
-
-
-def test_attack_refuses_an_order_that_is_not_there(here, monkeypatch, capsys):
-    (i, j), _ = attacked(monkeypatch, capsys)
-    words = f"attack train --targets targets --target 2 --above {j} --below {i}"
-    code, out, err = run(monkeypatch, capsys, *words.split())
-    assert (code, out) == (3, "")
-    assert "nothing to refute" in err
 
 
 def test_featurize_takes_the_parameters_of_a_checkpoint(

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from natgeo.certify.bounds import U, row_norms, upward
+from natgeo.certify.bounds import upward
+from natgeo.certify.points import travel
 from natgeo.certify.rounding import Proof, prove
 from natgeo.certify.statements import Statement
 from natgeo.certify.threats import Add, Delete, Replace, Wasserstein1
@@ -30,7 +31,9 @@ from natgeo.geometry.natural import natural_geometry
 from natgeo.store.memory import MemoryStore
 from natgeo.types import Threat
 
-_INSIDE = 1 - 1e-9  # of a support or a budget, so that rounding stays inside
+# How far inside a support or a budget a search stays, so that rounding does too: the
+# next one where the last was not enough.
+_MARGINS = (1e-9, 1e-6, 1e-3)
 _TRANSPORTS = 64
 
 
@@ -47,6 +50,9 @@ class DataCounterexample:
         gap_after: the same with the perturbed sum of outer products over N.
         inside: whether it is proven to be inside the threat.
         flips: whether gap_after < 0 is proven, rounding included.
+        cost: proven upper bound of what it costs in the units of the threat: examples,
+            order-1 natural distance, order-2 distance in feature units, or the longest
+            natural move of any example or target.
     """
 
     claim: str
@@ -57,12 +63,13 @@ class DataCounterexample:
     gap_after: float
     inside: bool
     flips: bool
+    cost: float
 
     def __repr__(self) -> str:
         outcome = "flips" if self.flips else "does not flip"
         return (
-            f"DataCounterexample({outcome}; gap {short(self.gap_before)} -> "
-            f"{short(self.gap_after)}, {self.threat})"
+            f"{type(self).__name__}({outcome} at cost {self.cost:.6g}; gap "
+            f"{short(self.gap_before)} -> {short(self.gap_after)}, {self.threat})"
         )
 
 
@@ -91,22 +98,36 @@ def attack(
 def _attacked(
     proof: Proof, statement: Statement, threat: Delete | Add | Replace | Wasserstein1
 ) -> DataCounterexample:
+    for margin in _MARGINS:
+        search = _searched(proof, statement, threat, (1 - margin) / proof.stretch)
+        found = _checked(proof, statement, threat, search)
+        if found.inside:
+            break
+    return found
+
+
+def _searched(
+    proof: Proof,
+    statement: Statement,
+    threat: Delete | Add | Replace | Wasserstein1,
+    share: float,
+) -> _Search:
+    """The search after its last step, with a share of the support and the budget."""
     search = _Search(proof, statement)
     if isinstance(threat, Wasserstein1):
-        search.transport(threat.eps, threat.support)
-    else:
-        for _ in range(threat.points):
-            before = search.state()
-            if isinstance(threat, Delete):
-                search.delete()
-            elif isinstance(threat, Add):
-                search.add(threat.support)
-            else:
-                search.replace(threat.support)
-            if search.value() >= before.value():  # it only did harm: stop there
-                search = before
-                break
-    return _checked(proof, statement, threat, search)
+        search.transport(share * threat.eps, share * threat.support)
+        return search
+    for _ in range(threat.points):
+        before = search.state()
+        if isinstance(threat, Delete):
+            search.delete()
+        elif isinstance(threat, Add):
+            search.add(share * threat.support)
+        else:
+            search.replace(share * threat.support)
+        if search.value() >= before.value():  # it only did harm: stop there
+            return before
+    return search
 
 
 class _Search:
@@ -117,9 +138,8 @@ class _Search:
         self.natural = np.array(geometry.natural)
         self.added: list[np.ndarray] = []
         self.changed: list[int] = []
-        self._fixed = np.eye(geometry.width) - (
-            self.natural.T @ self.natural / len(self.natural)
-        )
+        # M^-1, which is the identity for the stored data.
+        self._inverse = np.eye(geometry.width)
         self._u = geometry.whitener @ statement.u.vector
         self._v = geometry.whitener @ statement.v.vector
 
@@ -139,7 +159,7 @@ class _Search:
         """Takes out the example that the form needs most."""
         a, b, m = self._sides()
         gain = (self.natural @ a) * (self.natural @ b)
-        lever = np.einsum("nk,kl,nl->n", self.natural, m, self.natural)
+        lever = np.einsum("nk,nk->n", self.natural @ m, self.natural)
         left = len(self.natural) - lever
         # A place counts once; without the last of a direction there is no covariance.
         usable = left > 1e-3 * len(self.natural)
@@ -148,12 +168,13 @@ class _Search:
         if not usable.any():
             return
         worst = int(np.argmin(gain))
-        self.natural[worst] = 0
-        self.changed.append(worst)
+        self._put(worst, np.zeros_like(a))
 
     def add(self, support: float) -> None:
         """Adds the point of that norm along the bisector."""
-        self.added.append(self._worst_point(support))
+        new = self._worst_point(support)
+        self.added.append(new)
+        self._inverse = self._inverse + np.outer(new, new) / len(self.natural)
 
     def replace(self, support: float) -> None:
         """A deletion, and in its place an addition."""
@@ -161,49 +182,57 @@ class _Search:
         self.delete()
         if len(self.changed) == before:
             return
-        self.natural[self.changed[-1]] = self._worst_point(support)
+        self._put(self.changed.pop(), self._worst_point(support))
 
     def transport(self, eps: float, support: float) -> None:
         """Moves examples, the most rewarding first, while the order-1 budget lasts."""
-        budget = eps * len(self.natural) * _INSIDE
+        budget = eps * len(self.natural)
+        squares = np.einsum("nk,nk->n", self.natural, self.natural)
         for _ in range(_TRANSPORTS):
             a, b, _ = self._sides()
             grow, shrink = _bisector(a, b), _bisector(a, -b)
-            side = np.sign(self.natural @ grow) + (self.natural @ grow == 0)
-            goals = np.stack(
-                [
-                    support * _INSIDE * side[:, None] * grow,
-                    self.natural - np.outer(self.natural @ shrink, shrink),
-                ]
-            )
-            length = np.linalg.norm(goals - self.natural, axis=2)
-            now = (self.natural @ a) * (self.natural @ b)
-            gain = (goals @ a) * (goals @ b) - now
-            rate = np.divide(gain, length, out=np.zeros_like(gain), where=length > 1e-9)
+            wa, wb, up, down = (self.natural @ np.stack([a, b, grow, shrink], 1)).T
+            # To the end of the support along one bisector, or off the other.
+            far = support * (support - 2 * np.abs(up)) + squares
+            lengths = np.stack([np.sqrt(np.maximum(far, 0)), np.abs(down)])
+            ends = np.full_like(wa, support * support * (grow @ a) * (grow @ b))
+            off = (wa - down * (shrink @ a)) * (wb - down * (shrink @ b))
+            gain = np.stack([ends, off])
+            rate = np.full_like(gain, -np.inf)
+            np.divide(gain - wa * wb, lengths, out=rate, where=lengths > 1e-9)
             kind, place = np.unravel_index(int(np.argmax(rate)), rate.shape)
-            if rate[kind, place] <= 0 or budget <= 0:
+            if not rate[kind, place] > 0 or budget <= 0:
                 return
-            share = min(1.0, budget / length[kind, place])
-            step = share * (goals[kind, place] - self.natural[place])
-            self.natural[place] = self.natural[place] + step
-            self.changed.append(int(place))
-            budget -= share * length[kind, place]
+            row = self.natural[place]
+            side = 1.0 if up[place] >= 0 else -1.0
+            goals = (support * side * grow, row - down[place] * shrink)
+            share = min(1.0, budget / lengths[kind, place])
+            self._put(int(place), row + share * (goals[kind] - row))
+            squares[place] = self.natural[place] @ self.natural[place]
+            budget -= share * lengths[kind, place]
 
     def _worst_point(self, support: float) -> np.ndarray:
         a, b, _ = self._sides()
-        return support * _INSIDE * _bisector(a, b)
+        return support * _bisector(a, b)
+
+    def _put(self, place: int, new: np.ndarray) -> None:
+        """Puts another point in the place of an example."""
+        old = self.natural[place]
+        change = np.outer(new, new) - np.outer(old, old)
+        self._inverse = self._inverse + change / len(self.natural)
+        self.natural[place] = new
+        self.changed.append(place)
 
     def _sides(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        count = len(self.natural)
-        inverse = self._fixed + self.natural.T @ self.natural / count
-        for new in self.added:
-            inverse = inverse + np.outer(new, new) / count
-        m = np.linalg.inv(inverse)
+        m = np.linalg.inv(self._inverse)
         return m @ self._u, m @ self._v, m
 
 
 def _checked(
-    proof: Proof, statement: Statement, threat: Threat, search: _Search
+    proof: Proof,
+    statement: Statement,
+    threat: Delete | Add | Replace | Wasserstein1,
+    search: _Search,
 ) -> DataCounterexample:
     """Builds the perturbed training set and proves everything from its numbers."""
     geometry = proof.geometry
@@ -211,20 +240,24 @@ def _checked(
     changed = np.unique(np.array(search.changed, np.intp))
     stored = rows[changed].copy()
     rows[changed] = search.natural[changed] @ geometry.factor.T
-    inside, ridge = True, geometry.ridge
-    if isinstance(threat, (Replace, Wasserstein1)):
-        inside = _within(proof, rows[changed], threat.support)
+    ridge = geometry.ridge
+    allowed: float
     if isinstance(threat, Wasserstein1):
-        moved = rows[changed] - stored
-        # The exact displacement, up to the rounding of this last subtraction.
-        travel = proof.whiten(moved, U * row_norms(moved)).true_norms
-        cost = upward(travel.sum() * _stretch(proof) / len(rows))
-        longest = threat.kappa(proof) < math.inf or _within(proof, rows, threat.support)
-        inside = bool(inside and longest and cost <= threat.eps)
+        moves = travel(proof, rows[changed] - stored)
+        cost, allowed = float(upward(moves.sum() / len(rows))), threat.eps
+        inside = _within(proof, rows[changed], threat.support) and (
+            threat.kappa(proof) < math.inf or _within(proof, rows, threat.support)
+        )
     elif isinstance(threat, Add):
         new = np.array(search.added).reshape(-1, geometry.width) @ geometry.factor.T
+        cost, allowed = float(len(new)), threat.points
         inside = _within(proof, new, threat.support)
         rows, ridge = _filled(rows, new, ridge)
+    else:
+        cost, allowed = float(len(changed)), threat.points
+        inside = isinstance(threat, Delete) or _within(
+            proof, rows[changed], threat.support
+        )
     after = natural_geometry(MemoryStore(rows), ridge)
     u, v = statement.u.vector, statement.v.vector
     # Rows of zeros that fill up divide the covariance by a power of two.
@@ -236,8 +269,9 @@ def _checked(
         changed=changed,
         gap_before=float(u @ np.linalg.solve(geometry.covariance, v)),
         gap_after=float(u @ np.linalg.solve(after.covariance, v)) * factor,
-        inside=inside,
+        inside=inside and cost <= allowed,
         flips=gap_is_negative(prove(after), statement),
+        cost=cost,
     )
 
 
@@ -254,13 +288,8 @@ def _filled(
 
 def _within(proof: Proof, rows: np.ndarray, support: float) -> bool:
     """Whether every row is proven to have a natural norm of at most `support`."""
-    norms = upward(proof.whiten(rows).true_norms * _stretch(proof))
+    norms = upward(proof.whiten(rows).true_norms * proof.stretch)
     return bool((norms <= support).all())
-
-
-def _stretch(proof: Proof) -> float:
-    """Natural norms are at most this times whitened ones."""
-    return float(upward(1 / np.sqrt(1 - proof.eta))) if proof.holds else math.inf
 
 
 def _bisector(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -10,40 +10,38 @@ training set is inside its threat and that the displaced form is negative are pr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from natgeo.certify import attacks
-from natgeo.certify.bounds import U, row_norms, upward
+from natgeo.certify import attacks, euclidean_attack
 from natgeo.certify.moving import Moving
+from natgeo.certify.points import Name, Points, points_of, travel
 from natgeo.certify.rounding import Proof
-from natgeo.certify.statements import Combination, Statement
-from natgeo.certify.threats import Wasserstein2
+from natgeo.certify.statements import Statement
+from natgeo.certify.threats import Euclidean2, Wasserstein2
 from natgeo.certify.witness import Counterexample, strongest
 from natgeo.errors import DataError
-from natgeo.geometry.natural import natural_geometry
-from natgeo.store.memory import MemoryStore
 
 _INSIDE = 1 - 1e-7  # of a distance, so that rounding stays inside
 _ROUNDS = 3
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MovedCounterexample(attacks.DataCounterexample):
-    """A displaced training set and displaced sides of a statement.
-
-    Every target of u moves by the same vector (times the sign of its coefficient), and
-    so does every example of v; the vectors add up to the displacement of the sides.
+    """A displaced training set and displaced points of a statement.
 
     Attributes:
         left: u after the move, raw features, [K].
         right: v after the move, [K].
+        points: where each point of the statement went, raw features [K] by kind
+            (`target` or `example`) and index.
     """
 
     left: np.ndarray
     right: np.ndarray
+    points: Mapping[Name, np.ndarray]
 
 
 def attack(
@@ -51,23 +49,22 @@ def attack(
 ) -> MovedCounterexample | None:
     """Tries to break a statement while its points move; None if nothing can be shown.
 
-    That is for statements whose sides share points (self-influence), for which no
-    attack is known, and where float64 holds no covariance of the displaced features.
+    That is for statements that do not name their points, for a threat beside them that
+    has no attack, and where float64 holds no covariance of the displaced features.
 
     Args:
         proof: the rounding proof of the stored features.
         statement: from `natgeo.certify.statements`.
-        threat: `Moving`. Under `WassersteinInfinity`, where the examples of a statement
-            move with the training set and no example further than any other, what is
-            found is in the ball that covers it and never `inside`.
+        threat: `Moving`; `WassersteinInfinity` has its own attack, and what is found
+            here is never `inside` it.
     """
-    apart = statement.u.of_examples == 0 and statement.v.of_targets == 0
-    if not (apart and proof.holds):
+    points = points_of(statement)
+    if points is None or not proof.holds:
         return None
     found = None
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            for found in _tries(proof, statement, threat):
+            for found in _tries(proof, statement, points, threat):
                 if found.flips and found.inside:
                     break
     except (DataError, np.linalg.LinAlgError):
@@ -76,54 +73,96 @@ def attack(
 
 
 def _tries(
-    proof: Proof, statement: Statement, threat: Moving
+    proof: Proof, statement: Statement, points: Points, threat: Moving
 ) -> Iterator[MovedCounterexample]:
     geometry = proof.geometry
-    raw = statement.u.vector, statement.v.vector
-    far = [_INSIDE * threat.moves(side) for side in (statement.u, statement.v)]
-    u, v = (geometry.whitener @ side for side in raw)
-    a = _turned(u, v, far[0])
-    b = v if a @ v < 0 else _turned(v, u, far[1])  # once over is enough
+    far = _INSIDE * points.limits(threat.target, threat.examples)
+    stored = points.features @ geometry.whitener.T
+    now = _apart(points, stored, far)
     for _ in range(_ROUNDS):
-        left, right = (
-            side + geometry.factor @ (moved - stored)
-            for side, moved, stored in zip(raw, (a, b), (u, v), strict=True)
-        )
-        moved = Statement(
-            statement.claim, Combination(left, 0.0), Combination(right, 0.0)
-        )
-        found = _beside(proof, moved, threat)
+        raw = _placed(proof, points, (now - stored) @ geometry.factor.T, far)
+        moved = points.statement(statement.claim, raw)
+        found = _beside(proof, moved, threat.threat)
         if found is None:
             return
-        yield _joined(proof, statement, threat, moved, found)
-        if not isinstance(found, Counterexample):
-            return
-        after = natural_geometry(MemoryStore(found.displaced), geometry.ridge)
-        inverse = geometry.whitener @ after.covariance @ geometry.whitener.T
-        m = np.linalg.inv(inverse)
-        for _ in range(4):  # each follows the gradient that the other leaves
-            a, b = u - far[0] * _unit(m @ b), v - far[1] * _unit(m @ a)
+        yield _joined(proof, statement, threat, (points, raw, moved), found)
+        rows = found.displaced if isinstance(found, Counterexample) else found.rows
+        # By the stored N: rows of zeros that fill up do not count.
+        moment = rows.T @ rows / len(geometry.natural)
+        moment = moment + geometry.ridge * np.eye(geometry.width)
+        m = np.linalg.inv(geometry.whitener @ moment @ geometry.whitener.T)
+        now = _followed(points, stored, now, far, m)
+
+
+def _placed(
+    proof: Proof, points: Points, steps: np.ndarray, far: np.ndarray
+) -> np.ndarray:
+    """Raw points after their steps, shorter where rounding took one too far, [P, K]."""
+    raw = points.features + steps
+    reached = travel(proof, raw - points.features)
+    share = np.divide(far, reached, out=np.ones_like(far), where=reached > far)
+    return points.features + share[:, None] * steps
+
+
+def _apart(points: Points, stored: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """The points moved so that the two sides turn away from each other, [P, K]."""
+    if points.shared:
+        return _followed(points, stored, stored, far, np.eye(stored.shape[1]))
+    u, v = points.left @ stored, points.right @ stored
+    reach = [float(np.abs(side) @ far) for side in (points.left, points.right)]
+    a = _turned(u, v, reach[0])
+    b = v if a @ v < 0 else _turned(v, u, reach[1])  # once over is enough
+    now = stored.copy()
+    for factors, step, length in (
+        (points.left, a - u, reach[0]),
+        (points.right, b - v, reach[1]),
+    ):
+        if length > 0:
+            now += np.outer(np.sign(factors) * far / length, step)
+    return now
+
+
+def _followed(
+    points: Points,
+    stored: np.ndarray,
+    now: np.ndarray,
+    far: np.ndarray,
+    m: np.ndarray,
+) -> np.ndarray:
+    """The points after they followed the gradient of u^T M v under a fixed M, [P, K].
+
+    Each is as far as it may go, against the gradient that the others leave.
+    """
+    for _ in range(4):
+        a, b = m @ (points.left @ now), m @ (points.right @ now)
+        slope = np.outer(points.left, b) + np.outer(points.right, a)
+        now = stored - far[:, None] * np.array([_unit(row) for row in slope])
+    return now
 
 
 def _beside(
-    proof: Proof, moved: Statement, threat: Moving
+    proof: Proof, moved: Statement, base: object
 ) -> Counterexample | attacks.DataCounterexample | None:
     """The strongest attack of the covariance on a statement that has moved."""
-    base = threat.threat
-    if isinstance(base, Wasserstein2):
-        return strongest(proof, moved, _INSIDE * base.eps)
-    return attacks.attack(proof, moved, base)
+    if isinstance(base, Euclidean2):
+        return euclidean_attack.strongest(proof, moved, base, _INSIDE)
+    if not isinstance(base, Wasserstein2):
+        return attacks.attack(proof, moved, base)  # type: ignore[arg-type]
+    found = strongest(proof, moved, _INSIDE * base.eps)
+    if base.eps < found.cost < math.inf:  # rounding took it outside
+        found = strongest(proof, moved, _INSIDE * base.eps * (base.eps / found.cost))
+    return found
 
 
 def _joined(
     proof: Proof,
     statement: Statement,
     threat: Moving,
-    moved: Statement,
+    place: tuple[Points, np.ndarray, Statement],
     found: Counterexample | attacks.DataCounterexample,
 ) -> MovedCounterexample:
     """What was found, with the moves of the points proven too."""
-    geometry = proof.geometry
+    geometry, (points, raw, moved) = proof.geometry, place
     if isinstance(found, Counterexample):
         rows, changed = found.displaced, np.arange(len(found.displaced))
         inside = isinstance(threat.threat, Wasserstein2) and (
@@ -131,6 +170,8 @@ def _joined(
         )
     else:
         rows, changed, inside = found.rows, found.changed, found.inside
+    limits = points.limits(threat.target, threat.examples)
+    within = (travel(proof, raw - points.features) <= limits).all()
     return MovedCounterexample(
         claim=statement.claim,
         threat=threat.describe(),
@@ -141,29 +182,14 @@ def _joined(
             @ np.linalg.solve(geometry.covariance, statement.v.vector)
         ),
         gap_after=found.gap_after,
-        inside=inside
         # What is narrower than the moves of `Moving` is not what was attacked.
-        and type(threat) is Moving
-        and _within(proof, statement.u, moved.u, threat)
-        and _within(proof, statement.v, moved.v, threat),
+        inside=bool(inside and type(threat) is Moving and within),
         flips=found.flips,
+        cost=found.cost,
         left=moved.u.vector,
         right=moved.v.vector,
+        points=dict(zip(points.names, raw, strict=True)),
     )
-
-
-def _within(
-    proof: Proof, stored: Combination, moved: Combination, threat: Moving
-) -> bool:
-    """Whether a side is proven to have moved no further than its points may."""
-    step = (moved.vector - stored.vector)[None]
-    # The subtraction rounds, and the stored side is itself a little off.
-    formation = U * row_norms(step) + stored.formation
-    travel = proof.whiten(step, formation).true_norms[0]
-    stretch = upward(1 / np.sqrt(1 - proof.eta))
-    # A lower bound of what is allowed: coefficients are bounded from above.
-    allowed = threat.moves(stored) * (1 - 2.0**-30)
-    return bool(upward(travel * stretch) <= allowed) or not step.any()
 
 
 def _turned(side: np.ndarray, other: np.ndarray, far: float) -> np.ndarray:

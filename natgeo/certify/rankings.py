@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 
 from natgeo import checks
-from natgeo.certify import attacks, moving_attack, ranges, sample, workload
+from natgeo.certify import ranges, sample, workload
+from natgeo.certify.attacks import DataCounterexample
 from natgeo.certify.every_pair import EveryPair
 from natgeo.certify.ranks import TopK, rank_intervals, top_k
+from natgeo.certify.refutation import decide_or_refute, refute
 from natgeo.certify.rounding import Proof
 from natgeo.certify.screen import Kernel, in_numpy
 from natgeo.certify.statements import Statement, pair, proponent
-from natgeo.certify.threats import Moving, Wasserstein2
+from natgeo.certify.threats import Wasserstein2
 from natgeo.certify.verdict import Verdict, decide
-from natgeo.certify.witness import counterexample
-from natgeo.errors import DataError
+from natgeo.certify.witness import Counterexample
+from natgeo.errors import ArgumentError
 from natgeo.geometry.natural import NaturalGeometry, as_target_store
 from natgeo.types import Store, Threat
 
@@ -154,62 +156,70 @@ class Rankings:
         )
 
     def verdict(
-        self, *, target: int, above: int, below: int, attack: bool = False
+        self,
+        statement: Statement | None = None,
+        *,
+        target: int | None = None,
+        above: int | None = None,
+        below: int | None = None,
+        attack: bool = False,
     ) -> Verdict:
         """Whether `above` is proven to outrank `below` for `target` under the threat.
 
         Args:
+            statement: any other of `natgeo.statements`, instead of the pair.
             target: index of a target.
             above: index of the training example that should score higher.
             below: index of the one that should score lower.
-            attack: if there is no proof, search for a counterexample inside the threat
-                (order 2 or 1, deletion, addition, replacement, points that move); with
-                one that is proven the verdict is `refuted`.
+            attack: if there is no proof, search for a counterexample inside the
+                threat; with one that is proven the verdict is `refuted`.
         """
-        statement = self.statement(target=target, above=above, below=below)
-        verdict = decide(self.proof, statement, self.threat)
-        undecided = verdict.status == "undecided" and verdict.cosine > 0
-        if attack and undecided and isinstance(self.threat, Wasserstein2):
-            found = counterexample(self.proof, statement, verdict.radius)
-            if found.flips and found.cost <= self.threat.eps:
-                return verdict.refuted_by(found)
-        elif attack and undecided:
-            search = _attack_of(self.threat)
-            other = search(self.proof, statement, self.threat)
-            if other is not None and other.flips and other.inside:
-                return verdict.refuted_by(other)
-        return verdict
+        claim = self._claim(statement, target=target, above=above, below=below)
+        settle = decide_or_refute if attack else decide
+        return settle(self.proof, claim, self.threat)
 
     def radius(self, *, target: int, above: int, below: int) -> float:
         """The order-2 natural radius up to which the pair is proven; 0 if it is not."""
         return self.verdict(target=target, above=above, below=below).radius
 
-    def refute(self, *, target: int, above: int, below: int) -> Any:
-        """An explicit perturbed training set that swaps the pair, re-checked.
+    def refute(
+        self,
+        statement: Statement | None = None,
+        *,
+        target: int | None = None,
+        above: int | None = None,
+        below: int | None = None,
+    ) -> Counterexample | DataCounterexample:
+        """Explicit perturbed data that swap the pair, re-checked.
 
-        It lies just outside the certified radius when the ridge is zero, and as close
-        as the attack can get otherwise. Where the points of the pair move too
-        (`Moving`), it is the strongest attack inside the threat itself; `flips` and
-        `inside` say whether it breaks the pair there.
+        What it is under each threat says `natgeo.refute`; under `Wasserstein2` with
+        ridge 0 it lies just outside the certified radius.
 
-        Returns:
-            A `Counterexample`, or a `MovedCounterexample` under `Moving`.
+        Args:
+            statement: any other of `natgeo.statements`, instead of the pair.
+            target: index of a target.
+            above: index of the training example that scores higher.
+            below: index of the one that scores lower.
 
         Raises:
-            DataError: if nothing can be attacked, as where float64 holds no covariance.
+            ArgumentError: for a threat without an attack.
+            DataError: if there is nothing to refute, or nothing that can be attacked.
         """
-        statement = self.statement(target=target, above=above, below=below)
-        if isinstance(self.threat, Moving):
-            found = moving_attack.attack(self.proof, statement, self.threat)
-            if found is None:
-                raise DataError(
-                    "No attack on this pair can be shown: the covariance is too "
-                    "ill-conditioned, or the threat beside the moving points has no "
-                    "attack. Use a larger ridge, or refute under Wasserstein2."
-                )
-            return found
-        verdict = decide(self.proof, statement, self.threat)
-        return counterexample(self.proof, statement, verdict.radius)
+        claim = self._claim(statement, target=target, above=above, below=below)
+        return refute(self.proof, claim, self.threat)
+
+    def _claim(self, statement: Statement | None, **indices: Any) -> Statement:
+        """The statement that was passed, or that of the pair that was named."""
+        named = [name for name, index in indices.items() if index is not None]
+        if statement is not None and not named:
+            return statement
+        if statement is None and len(named) == len(indices):
+            return self.statement(**indices)
+        raise ArgumentError(
+            f"Pass a statement, or target, above and below of a pair: there is "
+            f"{'no' if statement is None else 'a'} statement, and of a pair "
+            f"{' and '.join(named) or 'nothing'}."
+        )
 
     def score_range(self, *, target: int, example: int) -> tuple[float, float]:
         """Proven [low, high] of one score r_i w_t . w_i over the whole threat.
@@ -270,11 +280,6 @@ class Rankings:
         columns = [self._known[threat] for threat in threats]
         empty = np.zeros((self.targets.shape[0], 0))
         return np.stack(columns, axis=1) if columns else empty
-
-
-def _attack_of(threat: Threat) -> Any:
-    """The search for counterexamples inside a threat."""
-    return moving_attack.attack if isinstance(threat, Moving) else attacks.attack
 
 
 def certify_rankings(

@@ -91,6 +91,11 @@ class Proof:
         """Whether Q is proven positive definite, so that verdicts can be issued."""
         return bool(self.eta < 1)
 
+    @property
+    def stretch(self) -> float:
+        """Upper bound of natural norms over whitened ones, 1 / sqrt(1 - eta)."""
+        return float(upward(1 / np.sqrt(1 - self.eta))) if self.holds else np.inf
+
     def whiten(
         self, rows: np.ndarray, formation: np.ndarray | float = 0.0
     ) -> NaturalRows:

@@ -31,12 +31,18 @@ class Combination:
         of_targets: upper bound of the sum of |coefficient| over targets: how far the
             combination moves if every target moves by one. Infinite if not known.
         of_examples: the same over training examples.
+        terms: exact coefficient and index of each stored feature it is made of: all of
+            them examples if `of_examples` is positive, else targets. Empty if not
+            known.
+        features: those features, [T, K], float64; None if not known.
     """
 
     vector: np.ndarray
     formation: float
     of_targets: float = math.inf
     of_examples: float = math.inf
+    terms: tuple[tuple[float, int], ...] = ()
+    features: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +218,12 @@ def _combine(store: Any, terms: list[tuple[float, int]]) -> Combination:
     coefficients = np.array([float(coefficient) for coefficient, _ in terms])
     with np.errstate(over="ignore", invalid="ignore"):  # NaN is never certified
         vectors, formation = combine(features[None], coefficients[None])
-    return Combination(vectors[0], float(formation[0]))
+    return Combination(
+        vectors[0],
+        float(formation[0]),
+        terms=tuple((float(factor), int(index)) for factor, index in terms),
+        features=features,
+    )
 
 
 def combine(

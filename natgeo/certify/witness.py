@@ -20,11 +20,12 @@ from natgeo.certify.rounding import Proof, prove
 from natgeo.certify.statements import Statement
 from natgeo.certify.verdict import gap_is_negative
 from natgeo.errors import DataError
-from natgeo.geometry.natural import natural_geometry
+from natgeo.geometry.natural import NaturalGeometry, natural_geometry
 from natgeo.store.memory import MemoryStore
 
 _LARGEST = 2.0  # no attack looks further than this radius
 _STEPS = 60
+_SWAP = np.eye(4)[[2, 3, 0, 1]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,18 +98,8 @@ def counterexample(
             f"There is nothing to refute: it is not true of the stored data that "
             f"{statement.claim}."
         )
-    attack = _Attack(geometry.natural, u, v)
-    low, high = radius, max(radius, 1e-300) * (1 + precision)
-    found = attack.run(high)
-    while attack.value(found) >= 0 and high < _LARGEST:
-        low, high = high, min(_LARGEST, high + 2 * (high - low))
-        found = attack.run(high)
-    while attack.value(found) < 0 and high - low > max(precision, 1e-12) * high:
-        middle = (low + high) / 2
-        tried = attack.run(middle)
-        low, high, found = (
-            (low, middle, tried) if attack.value(tried) < 0 else (middle, high, found)
-        )
+    attack = Attack(geometry.natural, u, v)
+    high, found = cheapest(attack, radius, _LARGEST, precision)
     best = _checked(proof, statement, radius, found)
     # The flip may be too small to prove: step outwards until it is, at most 1 %.
     factor = precision
@@ -116,6 +107,31 @@ def counterexample(
         best = _checked(proof, statement, radius, attack.run(high * (1 + factor)))
         factor *= 4
     return best
+
+
+def cheapest(
+    attack: Attack, radius: float, largest: float, precision: float
+) -> tuple[float, Displacement]:
+    """The least cost at which an attack breaks its form, and how; by bisection.
+
+    Args:
+        attack: the attack.
+        radius: where to start.
+        largest: the cost at which to give up; the attack then breaks nothing.
+        precision: relative distance outside the radius, and of the bisection.
+    """
+    low, high = radius, max(radius, 1e-300) * (1 + precision)
+    found = attack.run(high)
+    while attack.value(found) >= 0 and high < largest:
+        low, high = high, min(largest, high + 2 * (high - low))
+        found = attack.run(high)
+    while attack.value(found) < 0 and high - low > max(precision, 1e-12) * high:
+        middle = (low + high) / 2
+        tried = attack.run(middle)
+        low, high, found = (
+            (low, middle, tried) if attack.value(tried) < 0 else (middle, high, found)
+        )
+    return high, found
 
 
 def strongest(proof: Proof, statement: Statement, eps: float) -> Counterexample:
@@ -128,7 +144,7 @@ def strongest(proof: Proof, statement: Statement, eps: float) -> Counterexample:
     """
     u = proof.geometry.whitener @ statement.u.vector
     v = proof.geometry.whitener @ statement.v.vector
-    found = _Attack(proof.geometry.natural, u, v).run(eps)
+    found = Attack(proof.geometry.natural, u, v).run(eps)
     return _checked(proof, statement, eps, found)
 
 
@@ -152,7 +168,7 @@ def closed_form(u: np.ndarray, v: np.ndarray, eps: float) -> Displacement:
     return Displacement(basis * [t * math.cos(a) - 1, t * math.sin(a) - 1], basis)
 
 
-class _Attack:
+class Attack:
     """Gradient attack on u^T M v over displacements of cost at most eps.
 
     With A the second moment of the data in natural coordinates and T = I + X Y^T,
@@ -161,16 +177,36 @@ class _Attack:
 
     and the gradient of u^T M v in the metric of A is -(a b^T + b a^T) T with a = M u,
     b = M v: the best displacement to first order is again of rank two. At zero ridge
-    A = I and the closed form is a fixed point.
+    A = I and the closed form is a fixed point. With another metric G of moves, the
+    cost is tr(G (T - I) A (T - I)^T) and the gradient G^-1 times as much.
+
+    Args:
+        natural: natural features, [N, K].
+        u: natural features of one side, [K].
+        v: natural features of the other side, [K].
+        metric: G, [K, K], positive definite; the identity unless given.
     """
 
-    def __init__(self, natural: np.ndarray, u: np.ndarray, v: np.ndarray):
+    def __init__(
+        self,
+        natural: np.ndarray,
+        u: np.ndarray,
+        v: np.ndarray,
+        metric: np.ndarray | None = None,
+    ):
         self._second = natural.T @ natural / len(natural)
-        self._u, self._v = u, v
+        self._u, self._v, self._metric = u, v, metric
+        self.hints: list[Displacement] = []  # where else to start
+
+    def first(self) -> Displacement:
+        """The steepest displacement of the stored data, of no particular cost."""
+        nothing = np.zeros((len(self._u), 2))
+        return self._step(Displacement(nothing, nothing))
 
     def run(self, eps: float) -> Displacement:
         """The best displacement found with cost eps."""
-        best = self._scale(closed_form(self._u, self._v, eps), eps)
+        starts = [closed_form(self._u, self._v, eps), *self.hints]
+        best = min((self._scale(start, eps) for start in starts), key=self.value)
         lowest, now = self.value(best), best
         for _ in range(_STEPS):
             now = self._scale(self._step(now), eps)
@@ -189,23 +225,25 @@ class _Attack:
         a, b = self._solve(move, self._u), self._solve(move, self._v)
         left = np.stack([a, b], axis=1)
         turned = np.stack([b, a], axis=1)
-        return Displacement(left, turned + move.right @ (move.left.T @ turned))
+        right = turned + move.right @ (move.left.T @ turned)
+        if self._metric is not None:
+            left = np.linalg.solve(self._metric, left)
+        return Displacement(left, right)
 
     def _solve(self, move: Displacement, vector: np.ndarray) -> np.ndarray:
         """M vector, by the Woodbury identity on the rank-four change of M^-1."""
         x, ay = move.left, self._second @ move.right
-        inner = move.right.T @ ay
         # M^-1 = I + [X AY] [[Y^T A Y, I], [I, 0]] [X AY]^T
         outer = np.concatenate([x, ay], axis=1)
-        eye = np.eye(2)
-        core = np.block([[np.zeros((2, 2)), eye], [eye, -inner]])  # its inverse
-        small = core + outer.T @ outer
+        small = outer.T @ outer + _SWAP  # and the inverse of what is in the middle
+        small[2:, 2:] -= move.right.T @ ay
         return vector - outer @ np.linalg.solve(small, outer.T @ vector)
 
     def _scale(self, move: Displacement, eps: float) -> Displacement:
         """The displacement with cost eps that lowers the value."""
         gram = move.right.T @ self._second @ move.right
-        cost = math.sqrt(max(float(np.sum((move.left.T @ move.left) * gram)), 1e-300))
+        left = move.left if self._metric is None else self._metric @ move.left
+        cost = math.sqrt(max(float(np.sum((move.left.T @ left) * gram)), 1e-300))
         options = [
             Displacement(move.left * (sign * eps / cost), move.right)
             for sign in (1.0, -1.0)
@@ -218,10 +256,7 @@ def _checked(
 ) -> Counterexample:
     """Builds the displaced data set and recomputes everything from it."""
     geometry = proof.geometry
-    stored = np.concatenate([np.float64(b) for b in geometry.train.blocks(4096)])
-    raw = (geometry.natural @ move.right) @ (geometry.factor @ move.left).T
-    displaced = stored + raw
-    moved = displaced - stored
+    displaced, moved = displace(geometry, move)
     # |displaced - stored| exactly, up to the rounding of this last subtraction.
     travel = proof.whiten(moved, U * row_norms(moved)).true_norms
     stretch = 1 / (1 - proof.eta) if proof.holds else np.inf
@@ -237,6 +272,16 @@ def _checked(
         flips=gap_is_negative(prove(after), statement),
         displaced=displaced,
     )
+
+
+def displace(
+    geometry: NaturalGeometry, move: Displacement
+) -> tuple[np.ndarray, np.ndarray]:
+    """The displaced training features, and by how much they differ as computed."""
+    stored = np.concatenate([np.float64(b) for b in geometry.train.blocks(4096)])
+    raw = (geometry.natural @ move.right) @ (geometry.factor @ move.left).T
+    displaced = stored + raw
+    return displaced, displaced - stored
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

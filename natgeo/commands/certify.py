@@ -1,4 +1,4 @@
-"""The verbs about certificates: `certify`, `check` and `attack`."""
+"""The verbs about certificates: `certify` and `check`."""
 
 from __future__ import annotations
 
@@ -145,52 +145,6 @@ def check(certificate: Path, features: Path, targets: Path | None) -> tuple:
     points = None if targets is None else DiskStore(targets)
     found = check_certificate(certificate, DiskStore(features), points)
     return found.values(), str(found), found.exit_code
-
-
-@click.command()
-@click.argument("train", type=FOLDER)
-@click.option("--targets", required=True, type=FOLDER, help="Store of target features.")
-@click.option("--target", required=True, type=int, help="Index of a target.")
-@click.option("--above", required=True, type=int, help="Example that scores higher.")
-@click.option("--below", required=True, type=int, help="Example that scores lower.")
-@click.option("--eps", type=float, help="Does the pair break inside this radius?")
-@ridge_option
-@click.option("--out", type=FOLDER, help="New store for the displaced features.")
-@console.json_option
-def attack(
-    train: Path,
-    targets: Path,
-    target: int,
-    above: int,
-    below: int,
-    eps: float | None,
-    ridge: float | None,
-    out: Path | None,
-) -> tuple:
-    """Try to break the order of a pair, and say how close that comes to its proof."""
-    from natgeo import checks
-    from natgeo.certify import challenge
-    from natgeo.certify.rankings import certify_rankings
-    from natgeo.certify.threats import Wasserstein2
-    from natgeo.geometry.natural import natural_geometry
-    from natgeo.store.disk import DiskStore
-
-    if eps is not None:
-        checks.nonnegative("--eps", eps)
-    check_folders(out)
-    geometry = natural_geometry(DiskStore(train), ridge)
-    rankings = certify_rankings(geometry, DiskStore(targets), Wasserstein2(eps or 0.0))
-    found = rankings.refute(target=target, above=above, below=below)
-    outcome = {**challenge.values(found, eps), "ridge": geometry.ridge}
-    words = challenge.in_words(outcome)
-    if out is not None:
-        challenge.save(found, geometry, out)
-        outcome["store"] = str(out)
-        words += (
-            f"\nWrote {out}: the displaced training features. The claim breaks for the "
-            f"stored examples under their covariance, with ridge {geometry.ridge!r}."
-        )
-    return outcome, words
 
 
 def _scale(rankings: Any, changed: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from natgeo.errors import ArgumentError
+from natgeo.errors import ArgumentError, StoreError
 
 
 def origin(store: Any) -> dict[str, str]:
@@ -19,6 +19,13 @@ def check_folders(*paths: Path | None) -> None:
     for path in paths:
         if path is not None and not path.resolve().parent.is_dir():
             raise ArgumentError(f"{path}: its folder does not exist. Make it first.")
+
+
+def refuse_used(*paths: Path) -> None:
+    """Refuses new stores where something is already, before they are computed."""
+    for path in paths:
+        if path.exists() and any(path.iterdir()):
+            raise StoreError(f"{path} is in use: name a new folder.")
 
 
 def finish(document: dict[str, Any], record: Path | None, page: Path | None) -> tuple:

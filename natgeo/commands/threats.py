@@ -10,6 +10,8 @@ import click
 from natgeo.errors import ArgumentError
 
 _EPS = 0.01
+# What `threat_options` adds beside the name, as keywords.
+NUMBERS = ("eps", "points", "support_radius", "move_target", "move_examples")
 # Name -> the options that it takes; those in brackets have a default.
 TAKES = {
     "w2": ("[--eps]",),

@@ -16,7 +16,8 @@ import numpy as np
 from natgeo.certify import guarantee, sensitivity
 from natgeo.certify.distances import Change, Distance, typical
 from natgeo.certify.rankings import Rankings
-from natgeo.certify.threats import Wasserstein2
+from natgeo.certify.threats import Moving, Wasserstein2
+from natgeo.certify.witness import Counterexample, counterexample
 from natgeo.evaluate import detection
 from natgeo.evaluate.roc import roc_curve
 from natgeo.labels.scan import LabelScan
@@ -237,18 +238,18 @@ def pair_section(
     """One pair: its verdict, its radius, and the counterexample just outside."""
     verdict = rankings.verdict(target=target, above=above, below=below, attack=True)
     found = None
-    if verdict.cosine > 0:
-        breaking = verdict.counterexample or rankings.refute(
-            target=target, above=above, below=below
-        )
-        # Only a move of the distribution alone has a cost to compare with a radius.
-        if hasattr(breaking, "cost"):
-            found = {
-                "cost": breaking.cost,
-                "gap_before": breaking.gap_before,
-                "gap_after": breaking.gap_after,
-                "flips": breaking.flips,
-            }
+    # Only a move of the distribution alone has a cost to compare with a radius.
+    if verdict.cosine > 0 and not isinstance(rankings.threat, Moving):
+        breaking = verdict.counterexample
+        if not isinstance(breaking, Counterexample):
+            statement = rankings.statement(target=target, above=above, below=below)
+            breaking = counterexample(rankings.proof, statement, verdict.radius)
+        found = {
+            "cost": breaking.cost,
+            "gap_before": breaking.gap_before,
+            "gap_after": breaking.gap_after,
+            "flips": breaking.flips,
+        }
     return {
         "target": target,
         "above": above,

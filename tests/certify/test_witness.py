@@ -141,13 +141,13 @@ def test_some_refutations_with_a_small_ridge_flip():
 
 def test_the_search_with_a_ridge_takes_few_attacks(monkeypatch):
     calls = []
-    honest = witness._Attack.run
+    honest = witness.Attack.run
 
     def counted(self, eps):
         calls.append(eps)
         return honest(self, eps)
 
-    monkeypatch.setattr(witness._Attack, "run", counted)
+    monkeypatch.setattr(witness.Attack, "run", counted)
     rng = np.random.default_rng(42)
     rankings = certify_rankings(
         natural_geometry(rng.normal(size=(12, 3)), 0.5),
@@ -250,7 +250,7 @@ def test_the_gradient_attack_never_beats_a_certificate():
         geometry = rankings.geometry
         for t, i, j, radius in proven_pairs(rankings, count=6):
             statement = rankings.statement(target=t, above=i, below=j)
-            attack = witness._Attack(
+            attack = witness.Attack(
                 geometry.natural,
                 geometry.whitener @ statement.u.vector,
                 geometry.whitener @ statement.v.vector,
