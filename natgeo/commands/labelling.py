@@ -275,12 +275,22 @@ def _table(file: Path, label: str, ignore: tuple[str, ...], like: Data | None) -
         found.x,
         found.y,
         found.classes,
-        tuple(f"line {place + 2}" for place in range(len(found.y))),
+        tuple(f"line {line}" for line in found.lines),
         found.words,
         lambda index: None,
-        f"{len(found.y):,} rows of {file}, {found.x.shape[1]} inputs, label {label}",
+        f"{len(found.y):,} rows of {file}, {found.x.shape[1]} inputs, label {label}"
+        + _left_out(found.left_out),
         found,
     )
+
+
+def _left_out(columns: dict[str, str], most: int = 5) -> str:
+    """Columns that the table's reader left out, with the reasons, in words."""
+    if not columns:
+        return ""
+    shown = [f"{name!r} {why}" for name, why in list(columns.items())[:most]]
+    more = f" and {len(columns) - most} more" if len(columns) > most else ""
+    return f"; left out: {', '.join(shown)}{more}"
 
 
 def _write(out: Path, data: Data, cleaned: np.ndarray) -> None:
