@@ -59,28 +59,9 @@ class Data:
 
 def scanned(source: Source, asked: Asked) -> dict[str, Any]:
     """Trains the built-in model, scans, and makes the document."""
-    from natgeo.labels import builtin
-
     data = read(source, progress=True)
     flags = None if asked.wrong is None else loading.flags(asked.wrong, len(data.y))
-    trained = builtin.train(
-        data.x,
-        data.y,
-        len(data.classes),
-        epochs=asked.epochs,
-        seed=asked.seed,
-        progress=True,
-    )
-    found = scan_labels(
-        trained.apply,
-        trained.checkpoints[-1],
-        (data.x, data.y),
-        checkpoints=trained.checkpoints[:-1],
-        ridge=asked.ridge,
-        batch_size=builtin.FEATURE_BATCH,
-        seed=asked.seed,
-        progress=True,
-    )
+    found = scan(data, asked)
     model = "residual network" if data.x.ndim == 4 else "perceptron"
     return review_document(
         found,
@@ -95,6 +76,47 @@ def scanned(source: Source, asked: Asked) -> dict[str, Any]:
         words=data.words,
         picture=data.picture,
         flags=flags,
+    )
+
+
+def scan(data: Data, asked: Asked) -> LabelScan:
+    """Trains the built-in model, and scans."""
+    from natgeo.labels import builtin
+
+    trained = builtin.train(
+        data.x,
+        data.y,
+        len(data.classes),
+        epochs=asked.epochs,
+        seed=asked.seed,
+        progress=True,
+    )
+    return scan_labels(
+        trained.apply,
+        trained.checkpoints[-1],
+        (data.x, data.y),
+        checkpoints=trained.checkpoints[:-1],
+        opinions=_opinions(data, asked),
+        ridge=asked.ridge,
+        batch_size=builtin.FEATURE_BATCH,
+        seed=asked.seed,
+        progress=True,
+    )
+
+
+def _opinions(data: Data, asked: Asked) -> dict[str, np.ndarray] | None:
+    """Of rows of a table, by models that were not trained on them; of images none."""
+    if data.x.ndim == 4:
+        return None
+    from natgeo.labels.opinions import table_opinions
+
+    return table_opinions(
+        data.x,
+        data.y,
+        len(data.classes),
+        epochs=asked.epochs,
+        seed=asked.seed,
+        progress=True,
     )
 
 

@@ -60,7 +60,8 @@ class Column:
             values = numbers(cells)
             missing = np.isnan(values)
             values[missing] = self.median
-            return np.float32(np.stack([values, missing], axis=1)[:, : 1 + self.gaps])
+            both = np.stack([values, missing], axis=1)[:, : 1 + self.gaps]
+            return both.astype(np.float32)
         place = {word: at for at, word in enumerate(self.words)}
         out = np.zeros((len(cells), len(place)), np.float32)
         for row, cell in enumerate(cells):
