@@ -143,7 +143,7 @@ def _best_cuts(
     best: np.ndarray = np.zeros(nodes)
     column, cut = np.zeros(nodes, np.intp), np.zeros(nodes)
     for _ in range(int(np.ceil(x.shape[1] ** 0.5))):
-        tried: np.ndarray = rng.integers(0, x.shape[1], nodes)
+        tried = np.asarray(rng.integers(0, x.shape[1], nodes))
         values = x[grown.example, tried[grown.node]]
         low = np.minimum.reduceat(values, begin)
         high = np.maximum.reduceat(values, begin)
