@@ -15,7 +15,7 @@ No detector is a nearest-neighbour model.
 Protocol: no detector sees which labels are wrong. How models are combined was chosen on
 the tables of `DEVELOPMENT` alone (at most 1,500 rows, 10 %, seed 0, `unsure` in nearly
 this form); spam and digits had been used before. The tables of `REPORTED` were run
-after the choice, and once. Tables have at most 1,000 random rows.
+after the choice, and once. Tables have at most 600 random rows.
 
 Run `python -m benchmarks.table_noise`; `--tables FOLDER` says where the R packages are,
 `--only PATTERN` keeps the cases in whose name it is found, `--keep` adds cases to the
@@ -54,7 +54,7 @@ REPORTED = (
 )
 KINDS = ("uniform", "class", "unsure")
 DRAWS = ((0, 0.1), (1, 0.2), (2, 0.05))  # seed and share of wrong labels
-MOST, WORST, FOLDS = 1000, 10, 5
+MOST, WORST, FOLDS = 600, 10, 5
 METHODS = ("self_confidence", "normalized_margin")
 MODELS = ("LogisticRegression", "RandomForest", "HistGradientBoosting")
 
