@@ -233,7 +233,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             lines.append(_line(f"{name} ({len(some)})", some, columns))
     for kind in KINDS:
         some = [row for row in reported if row["kind"] == kind]
-        lines.append(_line(f"all, {kind} ({len(some)})", some, columns))
+        if some:
+            lines.append(_line(f"all, {kind} ({len(some)})", some, columns))
     lines.append(_line(f"**all** ({len(reported)})", reported, columns))
     some = [row for row in rows if row["data"] in DEVELOPMENT]
     if some:
