@@ -55,6 +55,7 @@ class Data:
     picture: Callable[[int], str | None]
     described: str
     read: Any
+    left_out: str = ""
 
 
 def scanned(source: Source, asked: Asked) -> dict[str, Any]:
@@ -68,6 +69,7 @@ def scanned(source: Source, asked: Asked) -> dict[str, Any]:
         asked,
         {
             "data": data.described,
+            **({"left out": data.left_out} if data.left_out else {}),
             "model": f"built-in {model}, seed {asked.seed}",
             **found.choices,
         },
@@ -300,19 +302,17 @@ def _table(file: Path, label: str, ignore: tuple[str, ...], like: Data | None) -
         tuple(f"line {line}" for line in found.lines),
         found.words,
         lambda index: None,
-        f"{len(found.y):,} rows of {file}, {found.x.shape[1]} inputs, label {label}"
-        + _left_out(found.left_out),
+        f"{len(found.y):,} rows of {file}, {found.x.shape[1]} inputs, label {label}",
         found,
+        _left_out(found.left_out),
     )
 
 
 def _left_out(columns: dict[str, str], most: int = 5) -> str:
     """Columns that the table's reader left out, with the reasons, in words."""
-    if not columns:
-        return ""
     shown = [f"{name!r} {why}" for name, why in list(columns.items())[:most]]
     more = f" and {len(columns) - most} more" if len(columns) > most else ""
-    return f"; left out: {', '.join(shown)}{more}"
+    return f"{', '.join(shown)}{more}"
 
 
 def _write(out: Path, data: Data, cleaned: np.ndarray) -> None:

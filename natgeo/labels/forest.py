@@ -21,13 +21,14 @@ from natgeo.progress import Progress
 
 TREES = 200
 SHARE, MOST_GROWN = 0.5, 8192  # of the examples in a tree, and at most so many
-_PAIRS = 400_000  # of a tree and an example, that are held at once
+# Held at once: pairs of a tree and an example, and entries of a node's class counts.
+_PAIRS, _ENTRIES = 400_000, 5_000_000
 _FLOOR = 0.02  # of the probability is spread over all classes
 
 
 @dataclass
 class _Places:
-    """Which examples are in which node, sorted by node."""
+    """Which examples are in which node."""
 
     example: np.ndarray
     node: np.ndarray
@@ -37,10 +38,13 @@ class _Places:
         return _Places(self.example[kept], renamed[self.node[kept]])
 
     def split(self, right: np.ndarray) -> _Places:
-        """Left and right children, 2 m and 2 m + 1 of node m."""
-        child = 2 * self.node + right
-        order = np.argsort(child, kind="stable")
-        return _Places(self.example[order], child[order])
+        """In the left and right children, 2 m and 2 m + 1 of node m."""
+        return _Places(self.example, 2 * self.node + right)
+
+    def by_node(self) -> _Places:
+        """Sorted by node."""
+        order = np.argsort(self.node, kind="stable")
+        return _Places(self.example[order], self.node[order])
 
 
 def left_out_votes(
@@ -70,7 +74,8 @@ def left_out_votes(
     ranks = scipy.stats.rankdata(rows, method="dense", axis=0).astype(np.float32)
     votes, voters = np.zeros((len(labels), max(count, 2))), np.zeros(len(labels))
     rng = np.random.default_rng(seed)
-    together = max(1, _PAIRS // len(labels))
+    most = _ENTRIES // (votes.shape[1] * min(len(labels), MOST_GROWN))
+    together = max(1, min(_PAIRS // len(labels), most))
     with Progress("growing trees", checks.count("trees", trees), visible=progress) as b:
         for start in range(0, trees, together):
             some = min(together, trees - start)
@@ -108,7 +113,7 @@ def _grow(
             kept = ~leaf[places.node]
             right = (x[places.example, column[places.node]] > cut[places.node])[kept]
             parts.append(places.only(kept, renamed).split(right))
-        grown, others = parts
+        grown, others = parts[0].by_node(), parts[1]
 
 
 def _drawn(size: int, trees: int, rng: np.random.Generator) -> tuple[_Places, _Places]:

@@ -146,7 +146,7 @@ def test_a_table_with_what_cleaning_buys(tmp_path, monkeypatch, capsys):
     assert len(set(found[:60]) & set(flipped)) > 45
     assert f"line {found[0] + 2}" in out
     assert "[i]digit" in out  # no markup
-    assert "left out" in json.loads(result.read_text())["provenance"]["data"]
+    assert "Columns left out: 'p0' has one value" in out
     assert "trees" in json.loads(result.read_text())["provenance"]["opinions"]
 
     decisions, cleaned = tmp_path / "decisions.csv", tmp_path / "cleaned.csv"
