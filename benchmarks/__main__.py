@@ -15,6 +15,7 @@ from benchmarks import (
     scan,
     scores,
     soundness,
+    table_noise,
 )
 
 MODULES = (
@@ -29,6 +30,7 @@ MODULES = (
     images,
     coverage,
     label_noise,
+    table_noise,
     paper,
     lds,
     flips,

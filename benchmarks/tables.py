@@ -49,17 +49,17 @@ class Table:
 
 def breast_cancer() -> Table:
     """569 x 30, two classes; comes with scikit-learn."""
-    return _from_sklearn("breast_cancer")
+    return from_sklearn("breast_cancer")
 
 
 def diabetes() -> Table:
     """442 x 10 with a real label; comes with scikit-learn."""
-    return _from_sklearn("diabetes", scaled=False)
+    return from_sklearn("diabetes", scaled=False)
 
 
 def digits() -> Table:
     """1,797 x 64, ten classes; comes with scikit-learn."""
-    return _from_sklearn("digits")
+    return from_sklearn("digits")
 
 
 def spam(library: Path = LIBRARY) -> Table:
@@ -125,7 +125,7 @@ def load(name: str, library: Path = LIBRARY) -> Table:
     raise ArgumentError(f"There is no table {name!r}; there are {known}.")
 
 
-def _from_sklearn(name: str, **options: Any) -> Table:
+def from_sklearn(name: str, **options: Any) -> Table:
     try:
         from sklearn import datasets
     except ModuleNotFoundError:
@@ -152,8 +152,8 @@ def _from_r(
     label: str,
     shape: tuple[int, int],
 ) -> Table:
-    file = _file(name, Path(library), package, stem)
-    frame = _read(file).get(stem)
+    file = r_file(name, Path(library), package, stem)
+    frame = read_r(file).get(stem)
     if frame is None or label not in getattr(frame, "columns", ()):
         raise DataError(f"{file} holds no table {stem!r} with a column {label!r}.")
     rest = frame.drop(columns=label)
@@ -171,7 +171,7 @@ def _from_r(
     return Table(name, x, codes, tuple(str(each) for each in rest), classes)
 
 
-def _file(name: str, library: Path, package: str, stem: str) -> Path:
+def r_file(name: str, library: Path, package: str, stem: str) -> Path:
     inside = Path(package) / "data" / f"{stem}.rda"
     places = (library / inside, library / DEBIAN[1:] / inside)
     if library.is_file():
@@ -186,7 +186,7 @@ def _file(name: str, library: Path, package: str, stem: str) -> Path:
     )
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_r(file: Path) -> dict[str, Any]:
     try:
         import rdata
     except ModuleNotFoundError:

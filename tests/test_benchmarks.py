@@ -34,6 +34,7 @@ from benchmarks import (
     scan,
     scores,
     soundness,
+    table_noise,
 )
 from natgeo.display import percent
 from natgeo.store.memory import MemoryStore
@@ -535,3 +536,31 @@ def test_a_wrong_value_is_not_timed():
             baseline_name="nothing",
             axes={"N": 3},
         )
+
+
+def test_labels_of_tables_are_wrong_where_a_judge_wavers(rng):
+    x = np.concatenate([rng.normal(0, 1, (80, 2)), rng.normal(4, 1, (80, 2))])
+    right = np.repeat([0, 1], 80)
+    given = table_noise.flip("unsure", x, right, 0.05, 0)
+    wrong = given != right
+    assert wrong.sum() == 8
+    middle = np.abs(x.sum(axis=1) - 4)
+    assert middle[wrong].mean() < 0.75 * middle.mean()
+    names = ("scan", "mean loss", "loss")
+    row = {"data": "Zoo", "kind": "class", "auroc": dict.fromkeys(names, 0.75)}
+    row |= {"worst": dict.fromkeys(names, 0.4)}
+    lines = table_noise.table([row, row]).splitlines()
+    assert lines[2] == "| Zoo (2) | 0.750 (40 %) | 0.750 (40 %) | 0.750 (40 %) |"
+    assert lines[-1].startswith("| **all** (2) | 0.750")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("usual_promotion")
+def test_a_csv_is_scanned_beside_its_rivals(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick"])
+    table_noise.main()
+    row = json.loads(capsys.readouterr().out)
+    assert (row["rows"], row["columns"], row["wrong"]) == (150, 4, 15)
+    assert row["auroc"]["scan"] > 0.9
+    assert row["auroc"]["scan"] > row["auroc"]["mean loss"]
+    assert row["worst"]["scan"] >= 0.5

@@ -55,38 +55,21 @@ class Data:
     picture: Callable[[int], str | None]
     described: str
     read: Any
+    left_out: str = ""
 
 
 def scanned(source: Source, asked: Asked) -> dict[str, Any]:
     """Trains the built-in model, scans, and makes the document."""
-    from natgeo.labels import builtin
-
     data = read(source, progress=True)
     flags = None if asked.wrong is None else loading.flags(asked.wrong, len(data.y))
-    trained = builtin.train(
-        data.x,
-        data.y,
-        len(data.classes),
-        epochs=asked.epochs,
-        seed=asked.seed,
-        progress=True,
-    )
-    found = scan_labels(
-        trained.apply,
-        trained.checkpoints[-1],
-        (data.x, data.y),
-        checkpoints=trained.checkpoints[:-1],
-        ridge=asked.ridge,
-        batch_size=builtin.FEATURE_BATCH,
-        seed=asked.seed,
-        progress=True,
-    )
+    found = scan(data, asked)
     model = "residual network" if data.x.ndim == 4 else "perceptron"
     return review_document(
         found,
         asked,
         {
             "data": data.described,
+            **({"left out": data.left_out} if data.left_out else {}),
             "model": f"built-in {model}, seed {asked.seed}",
             **found.choices,
         },
@@ -95,6 +78,47 @@ def scanned(source: Source, asked: Asked) -> dict[str, Any]:
         words=data.words,
         picture=data.picture,
         flags=flags,
+    )
+
+
+def scan(data: Data, asked: Asked) -> LabelScan:
+    """Trains the built-in model, and scans."""
+    from natgeo.labels import builtin
+
+    trained = builtin.train(
+        data.x,
+        data.y,
+        len(data.classes),
+        epochs=asked.epochs,
+        seed=asked.seed,
+        progress=True,
+    )
+    return scan_labels(
+        trained.apply,
+        trained.checkpoints[-1],
+        (data.x, data.y),
+        checkpoints=trained.checkpoints[:-1],
+        opinions=_opinions(data, asked),
+        ridge=asked.ridge,
+        batch_size=builtin.FEATURE_BATCH,
+        seed=asked.seed,
+        progress=True,
+    )
+
+
+def _opinions(data: Data, asked: Asked) -> dict[str, np.ndarray] | None:
+    """Of rows of a table, by models that were not trained on them; of images none."""
+    if data.x.ndim == 4:
+        return None
+    from natgeo.labels.opinions import table_opinions
+
+    return table_opinions(
+        data.x,
+        data.y,
+        len(data.classes),
+        epochs=asked.epochs,
+        seed=asked.seed,
+        progress=True,
     )
 
 
@@ -275,12 +299,20 @@ def _table(file: Path, label: str, ignore: tuple[str, ...], like: Data | None) -
         found.x,
         found.y,
         found.classes,
-        tuple(f"line {place + 2}" for place in range(len(found.y))),
+        tuple(f"line {line}" for line in found.lines),
         found.words,
         lambda index: None,
         f"{len(found.y):,} rows of {file}, {found.x.shape[1]} inputs, label {label}",
         found,
+        _left_out(found.left_out),
     )
+
+
+def _left_out(columns: dict[str, str], most: int = 5) -> str:
+    """Columns that the table's reader left out, with the reasons, in words."""
+    shown = [f"{name!r} {why}" for name, why in list(columns.items())[:most]]
+    more = f" and {len(columns) - most} more" if len(columns) > most else ""
+    return f"{', '.join(shown)}{more}"
 
 
 def _write(out: Path, data: Data, cleaned: np.ndarray) -> None:

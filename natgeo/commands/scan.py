@@ -141,6 +141,8 @@ def scan(
         source = labelling.Source(images, table, label, ignore, None, size)
         document = labelling.scanned(source, asked)
     values, words = finish(document, result, report)
+    if "left out" in document["provenance"]:
+        words += f"\nColumns left out: {document['provenance']['left out']}."
     if report is None and result is None and "review" in document:
         words += "\nAdd --report scan.html to review them in a browser."
     return values, words

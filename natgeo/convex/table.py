@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from natgeo.cells import read_cells
+from natgeo.cells import MISSING, read_cells
 from natgeo.errors import ArgumentError, DataError
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 MOST_CATEGORIES = 200
 
 
@@ -37,7 +36,7 @@ class Labelled:
 def read_table(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Columns of a CSV or Parquet file, by name, in order: numbers or text.
 
-    The first line of a CSV file names the columns; it is read as UTF-8 with commas. A
+    The first line of a CSV file names the columns; `read_cells` says what it may be. A
     column whose cells are all whole numbers is int64, all numbers float64, else text.
 
     Raises:
@@ -124,7 +123,7 @@ def _first_text(values: np.ndarray) -> int:
 
 
 def _read_csv(file: Path) -> dict[str, np.ndarray]:
-    names, rows = read_cells(file)
+    names, rows, _ = read_cells(file)
     return {
         name: _typed(file, name, np.array(column, str))
         for name, column in zip(names, zip(*rows, strict=True), strict=True)

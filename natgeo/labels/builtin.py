@@ -19,6 +19,8 @@ import numpy as np
 import optax
 
 from natgeo import checks
+from natgeo.labels.detectors import average
+from natgeo.labels.left_out import cross_fit
 from natgeo.progress import Progress
 from natgeo.types import Params
 
@@ -111,8 +113,7 @@ def train(
         return module.apply(params, (inputs.astype(jnp.float32) - mean) / scale)
 
     every = list(_after_epochs(module, x, y, epochs, seed, progress))
-    places = np.unique(np.linspace(0, epochs - 1, _KEPT).round().astype(int))
-    return Trained(apply, tuple(every[place] for place in places))
+    return Trained(apply, tuple(every[place] for place in _kept(epochs)))
 
 
 def trainer(classes: int, epochs: int | None = None) -> Callable:
@@ -133,6 +134,48 @@ def trainer(classes: int, epochs: int | None = None) -> Callable:
         return predict
 
     return run
+
+
+def cross_fitted(
+    x: np.ndarray,
+    y: np.ndarray,
+    classes: int,
+    *,
+    epochs: int | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    progress: bool = False,
+) -> np.ndarray:
+    """Log-probabilities by networks that were not trained on the example, [N, classes].
+
+    Averaged over the checkpoints of each.
+
+    Args:
+        x: as for `train`.
+        y: class numbers, [N], int32.
+        classes: number of classes.
+        epochs: as for `train`.
+        folds: parts that are left out in turn; no more than examples.
+        seed: of the parts, the starts and the order of examples.
+        progress: show a bar on standard error if it takes over a second.
+    """
+    with Progress("cross-fitting", folds, visible=progress) as bar:
+
+        def run(kept: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+            count = _epochs(len(kept)) if epochs is None else epochs
+            module, part = _module(x, classes), x[kept]
+            every = list(_after_epochs(module, part, y[kept], count, seed, False))
+            mean, scale = _standard(part)
+            inputs = (x[held_out].astype(np.float32) - mean) / scale
+            bar.advance()
+            return average([_logits(module, every[at], inputs) for at in _kept(count)])
+
+        return cross_fit(run, y, min(folds, len(y)), seed)
+
+
+def _kept(epochs: int) -> np.ndarray:
+    """The epochs whose parameters are kept."""
+    return np.unique(np.linspace(0, epochs - 1, _KEPT).round().astype(int))
 
 
 def _module(x: np.ndarray, classes: int) -> Any:

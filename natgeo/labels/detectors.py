@@ -20,7 +20,9 @@ The defaults are the loss of a prediction that has seen the label as little as p
 if p is the probability of each right class and all mistakes are equally likely, the
 order of -log p is that of the probability that the label is wrong. They multiply the
 probabilities of the network, held out or averaged over checkpoints, by those of
-readouts, each to the power of its skill (`weighed`).
+readouts, each to the power of its skill (`weighed`). Where several models predict
+without having seen the label, the given labels themselves say how much each counts
+(`stacked`).
 
 Logits [N, C] and log-probabilities are interchangeable here. Labels are [N], whole
 numbers from 0. The defaults are `one_checkpoint`, `several_checkpoints` and
@@ -34,6 +36,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.optimize
 import scipy.special
 import scipy.stats
 
@@ -50,6 +53,7 @@ from natgeo.labels.left_out import (
 
 # Imagined examples per entry of the table of confusions, as a share of its diagonal.
 PRIOR = 0.1
+_MOST_WEIGHT = 20.0  # of one opinion; a bound for labels that nothing contradicts
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,6 +281,54 @@ def weighed(logits: Any, labels: Any, opinions: Iterable[Any]) -> np.ndarray:
     for each in opinions:
         said, _ = log_probabilities(each, labels)
         total = total + max(skill(said, labels), 0.0) * said
+    return np.asarray(scipy.special.log_softmax(total, axis=1))
+
+
+def stack_weights(opinions: Sequence[Any], labels: Any) -> np.ndarray:
+    """Powers w_e >= 0 at which the opinions predict the given labels best, [E].
+
+    They maximise the mean log-probability of the given labels under the normalised
+    prod_e q_e^w_e, a concave function (stacking, Wolpert 1992; Breiman 1996, with
+    weights that are not negative). Only for opinions that have not seen the label of
+    the example: of others, the one that has memorised most would get all the weight.
+
+    Args:
+        opinions: q_e, logits or log-probabilities, [N, C] each, at least one.
+        labels: given, [N].
+    """
+    each = [log_probabilities(one, labels) for one in opinions]
+    if not each:
+        raise DataError("opinions is empty: expected at least one, [N, C].")
+    labels = each[0][1]
+    said = np.stack([logp for logp, _ in each])
+    own = said[:, np.arange(len(labels)), labels]
+
+    def cost(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        total = np.tensordot(weights, said, 1)
+        normal = scipy.special.logsumexp(total, axis=1)
+        expected = np.einsum("enc,nc->en", said, np.exp(total - normal[:, None]))
+        return float((normal - weights @ own).mean()), (expected - own).mean(axis=1)
+
+    found = scipy.optimize.minimize(
+        cost,
+        np.full(len(said), 1 / len(said)),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, _MOST_WEIGHT)] * len(said),
+    )
+    return np.asarray(found.x)
+
+
+def stacked(opinions: Sequence[Any], labels: Any) -> np.ndarray:
+    """What opinions that did not see the label say together, [N, C].
+
+    Args:
+        opinions: as for `stack_weights`, whose weights these are.
+        labels: given, [N].
+    """
+    weights = stack_weights(opinions, labels)
+    said = [log_probabilities(one, labels)[0] for one in opinions]
+    total = np.tensordot(weights, np.stack(said), 1)
     return np.asarray(scipy.special.log_softmax(total, axis=1))
 
 

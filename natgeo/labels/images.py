@@ -21,7 +21,8 @@ SUFFIXES = {
 }
 LARGEST = 32  # pixels of a side, unless asked otherwise
 _STEP = 8
-_GREY = {"1", "L", "LA", "I;16", "I"}
+_GREY = {"1", "L", "LA"}
+_DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}  # grey of more than 8 bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ def read_images(
     Raises:
         ArgumentError: if there is no such folder.
         DataError: for a folder without classes, with one class, or with an empty class,
-            and for an image that cannot be read; the message names it.
+            and for images that cannot be read; the message names them.
         UnfitEnvironmentError: if Pillow is not installed.
     """
     _require_pillow()
@@ -81,13 +82,21 @@ def read_images(
     y = [order.index(name) for name, files in found.items() for _ in files]
     if size is None:
         size = _common_size(paths)
+    pictures, grey, refused = [], True, []
     with Progress("reading images", len(paths), visible=progress) as bar:
-        pictures, grey = [], True
         for path in paths:
-            picture, is_grey = _read(path, size)
+            bar.advance()
+            try:
+                picture, is_grey = _read(path, size)
+            except DataError as error:
+                refused.append((path.relative_to(root).as_posix(), str(error)))
+                continue
             pictures.append(picture)
             grey &= is_grey
-            bar.advance()
+    if refused:
+        more = ", ".join(name for name, _ in refused[1:9])
+        rest = f" Nor can {len(refused) - 1} more: {more}." if more else ""
+        raise DataError(refused[0][1] + rest)
     x = np.stack(pictures)
     names = [path.relative_to(root).as_posix() for path in paths]
     return ImageFolder(
@@ -102,9 +111,14 @@ def class_files(root: Path) -> dict[str, list[Path]]:
     """The image files of each class folder, in order.
 
     Raises:
-        DataError: for no class, one class, or a class without images.
+        DataError: for no class, one class, a class without images, or folders that are
+            no classes but parts of a data set, such as train and test.
     """
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] != ".")
+    folders = sorted(
+        path
+        for path in root.iterdir()
+        if path.is_dir() and path.name[0] != "." and path.name != "__MACOSX"
+    )
     if not folders:
         raise DataError(
             f"{root} holds no folders: expected one sub-folder for each class, with "
@@ -125,6 +139,7 @@ def class_files(root: Path) -> dict[str, list[Path]]:
                 f"the folder, or put the images of that class there."
             )
         found[folder.name] = files
+    _refuse_parts(root, found)
     if len(found) == 1:
         raise DataError(
             f"{root} holds one class only, {folders[0].name}: a wrong label can only "
@@ -133,22 +148,60 @@ def class_files(root: Path) -> dict[str, list[Path]]:
     return found
 
 
+def _refuse_parts(root: Path, found: dict[str, list[Path]]) -> None:
+    """Raises if all folders have the same several folders and nothing beside them."""
+    inner = {
+        frozenset(path.relative_to(root / name).parts[:-1][:1] for path in files)
+        for name, files in found.items()
+    }
+    names = next(iter(inner))
+    if len(found) > 1 and len(inner) == 1 and len(names) > 1 and () not in names:
+        classes = sorted(name for (name,) in names)
+        raise DataError(
+            f"{root} holds {', '.join(list(found)[:4])}, each with the folders "
+            f"{', '.join(classes[:4])}: name one of them, such as "
+            f"--images {root / next(iter(found))}."
+        )
+
+
 def _read(path: Path, size: int) -> tuple[np.ndarray, bool]:
-    """One image as [S, S, 3] bytes, and whether it is grey."""
+    """One image as [S, S, 3] bytes, upright, and whether it is grey."""
+    from PIL import ImageOps
+
     with _opened(path) as image:
-        grey = image.mode in _GREY
-        resized = image.convert("RGB").resize((size, size), resample=_box())
+        grey = image.mode in _GREY or image.mode in _DEEP
+        upright = ImageOps.exif_transpose(image)
+        resized = _coloured(upright).resize((size, size), resample=_box())
         return np.asarray(resized, np.uint8), grey
+
+
+def _coloured(image: Any) -> Any:
+    """In RGB of 8 bits: deep grey to its upper 8 bits, transparent parts on white."""
+    from PIL import Image
+
+    if image.mode in _DEEP:
+        values = np.asarray(image, np.float64)
+        largest = float(values.max())
+        # The range of the format, as far as the values tell; else their own.
+        top = next((top for top in (1, 255, 65535) if largest <= top), largest)
+        top = 65535 if image.mode.startswith("I;16") else top
+        image = Image.fromarray(np.uint8((values * (255 / top)).clip(0, 255)))
+    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
 
 
 def _common_size(paths: Sequence[Path]) -> int:
     """A side that suits most images: that of the median one, up to `LARGEST`."""
-    some = paths[:: max(1, len(paths) // 200)]
     sides = []
-    for path in some:
-        with _opened(path) as image:
-            sides.append(max(image.size))
-    side = float(np.median(sides))
+    for path in paths[:: max(1, len(paths) // 200)]:
+        try:
+            with _opened(path) as image:
+                sides.append(max(image.size))
+        except DataError:
+            continue  # reading them all names every one that cannot be read
+    side = float(np.median(sides)) if sides else LARGEST
     return int(min(LARGEST, _STEP * max(1, -(-side // _STEP))))
 
 

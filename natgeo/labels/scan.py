@@ -208,6 +208,7 @@ def scan_labels(
     fit: Callable[[np.ndarray, np.ndarray], Any] | str | None = None,
     folds: int = 5,
     readouts: Sequence[Any] | None = None,
+    opinions: Mapping[str, Any] | None = None,
     projector: Any = None,
     store: Any = None,
     batch_size: int | None = None,
@@ -257,6 +258,10 @@ def scan_labels(
             with a model functions `(params, x)` -> [B, D], such as the inputs of its
             last layer. Default with a model: the inputs themselves
             (`inputs.input_readout`); () for none.
+        opinions: with a model: names and log-probabilities [N, classes] of others that
+            were not trained on the example, cross-fitted for instance. They are weighed
+            by how well they predict the given labels (`detectors.stacked`), and decide
+            in the place of the model and of readouts.
         projector: with a model: default a CountSketch to at most 512 dimensions.
         store: with a model: a new folder for the features; default: memory.
         batch_size: with a model: examples of a step, as in `featurize`.
@@ -285,6 +290,7 @@ def scan_labels(
             fit=fit,
             folds=folds,
             readouts=readouts,
+            opinions=opinions,
             projector=projector,
             store=store,
             batch_size=batch_size,
@@ -298,6 +304,7 @@ def scan_labels(
             "checkpoints": checkpoints,
             "layers": layers,
             "fit": fit,
+            "opinions": opinions,
             "projector": projector,
             "store": store,
             "batch_size": batch_size,

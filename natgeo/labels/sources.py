@@ -36,6 +36,7 @@ class Evidence:
         readouts: representations without the labels in them, [N, D] each.
         choices: what was chosen, in words.
         features_as: see `LabelScan`.
+        opinions: log-probabilities that have not seen the label, [N, classes] each.
     """
 
     geometries: tuple[NaturalGeometry, ...]
@@ -46,18 +47,22 @@ class Evidence:
     readouts: tuple[Any, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict)
     features_as: Callable[[np.ndarray, np.ndarray], Any] | None = None
+    opinions: tuple[Any, ...] = ()
 
     @cached_property
     def said(self) -> np.ndarray | None:
         """Log-probabilities that have seen the label as little as possible.
 
-        [N, classes]: of models that were not trained on the example, averaged over
-        checkpoints, or one step of training without the example away from the only one;
-        weighed with the readouts. None without predictions.
+        [N, classes]: the opinions, stacked. Without them, of models that were not
+        trained on the example, averaged over checkpoints, or one step of training
+        without the example away from the only one; weighed with the readouts. None
+        without predictions.
         """
         logits, labels = self.logits, self.labels
         if logits is None or labels is None:
             return None
+        if self.opinions:
+            return detectors.stacked(self.opinions, labels)
         network = detectors.average(logits)
         if len(logits) == 1 and not self.held_out:
             network = left_out.held_out(logits[0], labels, self.geometries[-1].train)
@@ -110,7 +115,8 @@ def _default(found: Evidence) -> tuple[str, np.ndarray | None]:
         features = found.geometries[-1].train
         return "loss, held out", detectors.one_checkpoint(losses[0], features)
     name = "loss, mean prediction" if len(logits) > 1 else "loss, held out"
-    name = "loss, out of sample" if found.held_out else name
+    if found.held_out or found.opinions:
+        name = "loss, out of sample"
     # What the defaults of `detectors` are, from one pass over features and readouts.
     return name + " and readout" * bool(found.readouts), detectors.loss(
         found.said, labels
@@ -166,6 +172,7 @@ def from_model(
     fit: Callable | str | None,
     folds: int,
     readouts: Sequence[Any] | None,
+    opinions: Mapping[str, Any] | None,
     projector: Any,
     store: Any,
     batch_size: int | None,
@@ -219,13 +226,16 @@ def from_model(
         logits = _cross_fitted(fit, predict, x, y, folds, seed)[None]
 
     second: dict[str, str] = {}
-    if readouts is not None:
-        opinions = tuple(_represented(one, every[-1], x) for one in readouts)
-    else:
-        # A ridge readout of x is what "closed form" predicts with already.
-        plain = None if fit == "closed form" else input_readout(x)
-        opinions = () if plain is None else (plain[1],)
-        second = {} if plain is None else {"second opinion": plain[0]}
+    represented: tuple[Any, ...] = ()
+    if opinions:
+        weights = detectors.stack_weights(list(opinions.values()), y)
+        named = zip(opinions, weights, strict=True)
+        second["opinions"] = ", ".join(f"{name} {each:.2f}" for name, each in named)
+    elif readouts is not None:
+        represented = tuple(_represented(one, every[-1], x) for one in readouts)
+    # A ridge readout of x is what "closed form" predicts with already.
+    elif fit != "closed form" and (plain := input_readout(x)) is not None:
+        represented, second["second opinion"] = (plain[1],), plain[0]
 
     def features_as(indices: np.ndarray, labels: np.ndarray) -> Any:
         example = x[indices], np.asarray(labels, np.int32)
@@ -239,7 +249,7 @@ def from_model(
         logits,
         y,
         held_out,
-        opinions,
+        represented,
         {
             **second,
             "task": task.name + ("" if layers is None else f", layers {layers}"),
@@ -250,6 +260,7 @@ def from_model(
             else f"{len(every)} checkpoint" + ("s" if len(every) > 1 else ""),
         },
         features_as,
+        tuple((opinions or {}).values()),
     )
 
 

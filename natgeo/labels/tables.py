@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +13,7 @@ import numpy as np
 
 from natgeo.cells import read_cells
 from natgeo.errors import ArgumentError, DataError
-
-_FEW_WORDS = 20  # a text column with no more different entries becomes indicators
+from natgeo.labels.columns import Column, learn
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,22 +21,31 @@ class LabelledTable:
     """Numbers and labels of a table.
 
     Attributes:
-        x: [N, D], float32, as they stand; text columns of few words as indicators.
+        x: [N, D], float32; `natgeo.labels.columns` says how they are made.
         y: class numbers, [N], int32.
         classes: entries of the label column, in order of the class numbers.
-        columns: name of each of the D columns.
-        head: all columns of the file, in order.
+        encoders: how the columns that are used are read.
+        left_out: of the other columns, the name and the reason.
+        head: all columns of the file, in order, without spaces around them.
         rows: all cells of the file as text, [N][len(head)].
+        lines: of the file, in which each row begins, [N], from 1.
         label: name of the label column.
     """
 
     x: np.ndarray
     y: np.ndarray
     classes: tuple[str, ...]
-    columns: tuple[str, ...]
+    encoders: tuple[Column, ...]
+    left_out: dict[str, str]
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    lines: tuple[int, ...]
     label: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Name of each of the D columns."""
+        return tuple(name for one in self.encoders for name in one.names)
 
     def words(self, index: int, most: int = 12) -> str:
         """A row in words: the first columns with their cells."""
@@ -70,45 +77,83 @@ def read_table(
     """Reads a CSV file with a head line.
 
     Args:
-        path: the file, UTF-8.
+        path: the file, as `natgeo.cells.read_cells` reads it.
         label: name of the label column.
-        ignore: columns to leave out, such as identifiers.
+        ignore: columns to leave out.
         like: a table whose classes and columns this one must have.
 
     Raises:
         ArgumentError: if there is no such file or column.
-        DataError: for empty cells, columns of free text, or a single class; the message
-            names the column and line.
+        DataError: for empty labels, labels that are no classes, a single class, or no
+            column of use besides; the message names the column and line.
     """
-    head, rows = read_cells(Path(path))
+    head, rows, lines = read_cells(Path(path))
+    head = tuple(name.strip() for name in head)
     for name in (label, *ignore):
         if name not in head:
             raise ArgumentError(
                 f"{path} has no column {name!r}; it has {', '.join(head[:20])}."
             )
     given = [row[head.index(label)].strip() for row in rows]
-    empty = [place for place, word in enumerate(given) if not word]
-    if empty:
-        raise DataError(
-            f"{path}, line {empty[0] + 2}: the label column {label!r} is empty "
-            f"({len(empty)} lines). Fill it in, or remove the lines."
-        )
-    classes = in_order(set(given)) if like is None else like.classes
+    classes = _classes(path, label, given, lines) if like is None else like.classes
     unknown = sorted(set(given) - set(classes))
     if unknown:
         raise DataError(f"{path}: {unknown[0]!r} is not a class of the first table.")
+    used = [name for name in head if name != label and name not in ignore]
+    text = {
+        name: [row[place].strip() for row in rows]
+        for place, name in enumerate(head)
+        if name in used
+    }
+    if like is None:
+        found = {name: learn(name, text[name], given) for name in used}
+        encoders = tuple(one for one in found.values() if isinstance(one, Column))
+        left_out = {name: one for name, one in found.items() if isinstance(one, str)}
+    else:
+        encoders, left_out = like.encoders, like.left_out
+    if not encoders:
+        reasons = "".join(f"; {name!r} {why}" for name, why in left_out.items())
+        raise DataError(f"{path} has no column of use besides the label{reasons}.")
+    missing = [one.name for one in encoders if one.name not in text]
+    if missing:
+        raise DataError(
+            f"{path} does not have the columns of the first table: {missing[0]!r}."
+        )
+    x = np.concatenate([one.encode(text[one.name]) for one in encoders], axis=1)
+    number = {name: place for place, name in enumerate(classes)}
+    y = np.array([number[word] for word in given], np.int32)
+    return LabelledTable(
+        x, y, tuple(classes), encoders, left_out, head, rows, lines, label
+    )
+
+
+def _classes(
+    path: str | os.PathLike, label: str, given: list[str], lines: tuple[int, ...]
+) -> tuple[str, ...]:
+    """The classes of labels that can be scanned.
+
+    Raises:
+        DataError: for empty labels, one class, or labels that hardly ever repeat.
+    """
+    empty = [line for line, word in zip(lines, given, strict=True) if not word]
+    if empty:
+        raise DataError(
+            f"{path}, line {empty[0]}: the label column {label!r} is empty "
+            f"({len(empty)} lines). Fill it in, or remove the lines."
+        )
+    classes = in_order(set(given))
     if len(classes) == 1:
         raise DataError(
             f"{path} has one class only, {classes[0]!r}: a wrong label can only be "
             f"seen among several classes."
         )
-    used = [name for name in head if name != label and name not in ignore]
-    x, columns = _numbers(Path(path), head, rows, used, like)
-    if not columns:
-        raise DataError(f"{path} has no column besides the label.")
-    number = {name: place for place, name in enumerate(classes)}
-    y = np.array([number[word] for word in given], np.int32)
-    return LabelledTable(x, y, tuple(classes), columns, head, rows, label)
+    if len(classes) > max(len(given) // 2, 2):
+        raise DataError(
+            f"{path}: the label column {label!r} has {len(classes):,} different "
+            f"entries in {len(given):,} rows. A label is a class that several rows "
+            f"have: name another column with --label."
+        )
+    return classes
 
 
 def in_order(words: set[str]) -> tuple[str, ...]:
@@ -117,66 +162,3 @@ def in_order(words: set[str]) -> tuple[str, ...]:
         return tuple(sorted(words, key=lambda word: (float(word), word)))
     except ValueError:
         return tuple(sorted(words))
-
-
-def _numbers(
-    path: Path,
-    head: tuple[str, ...],
-    rows: tuple[tuple[str, ...], ...],
-    used: list[str],
-    like: LabelledTable | None,
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Columns as numbers, and their names; refuses free text by name."""
-    parts: list[np.ndarray] = []
-    names: list[str] = []
-    refused = []
-    for name in used:
-        place = head.index(name)
-        cells = [row[place].strip() for row in rows]
-        empty = [line for line, cell in enumerate(cells) if not cell]
-        if empty:
-            raise DataError(
-                f"{path}, line {empty[0] + 2}: column {name!r} is empty ({len(empty)} "
-                f"lines). Fill it in, or leave the column out with --ignore."
-            )
-        values = _floats(cells)
-        words = sorted(set(cells))
-        if like is not None and name not in like.columns:
-            prefix = f"{name}="
-            words = [
-                c.removeprefix(prefix) for c in like.columns if c.startswith(prefix)
-            ]
-            values = None
-        if values is not None:
-            parts.append(values)
-            names.append(name)
-        elif like is not None or len(words) <= _FEW_WORDS:
-            for word in words:
-                parts.append(np.array([cell == word for cell in cells], np.float32))
-                names.append(f"{name}={word}")
-        else:
-            refused.append(name)
-    if refused:
-        raise DataError(
-            f"{path}: {', '.join(map(repr, refused[:8]))} hold text with more than "
-            f"{_FEW_WORDS} different entries, which has no use as a number. Leave them "
-            f"out with --ignore, or encode them first."
-        )
-    if like is not None and tuple(names) != like.columns:
-        raise DataError(
-            f"{path} does not have the columns of the first table: "
-            f"{', '.join(like.columns[:10])}."
-        )
-    if not parts:
-        return np.zeros((len(rows), 0), np.float32), ()
-    return np.stack(parts, axis=1).astype(np.float32), tuple(names)
-
-
-def _floats(cells: list[str]) -> np.ndarray | None:
-    """The cells as finite numbers, None if one of them is none."""
-    try:
-        values = [float(cell) for cell in cells]
-    except ValueError:
-        return None
-    finite = all(math.isfinite(value) and abs(value) < 1e30 for value in values)
-    return np.array(values, np.float32) if finite else None

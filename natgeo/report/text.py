@@ -7,7 +7,6 @@ from io import StringIO
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from natgeo.display import at_least, at_most, percent, short
@@ -161,7 +160,7 @@ def _scan(scan: dict[str, Any], reviewed: bool) -> Iterator[Table]:
         table.add_row(
             str(row["rank"]),
             str(row["index"]),
-            escape(f"{given}{note}"),
+            f"{given}{note}",
             f"{row['score']:.4g}",
         )
     yield table
@@ -210,9 +209,9 @@ def _review(review: dict[str, Any], top: int) -> Table:
         other, share = row["suggested"], row["confidence"]
         table.add_row(
             str(row["rank"]),
-            escape(name) + (" (wrong)" if row["wrong"] else ""),
-            escape(classes[row["given"]]),
-            "-" if other is None else escape(classes[other]),
+            name + (" (wrong)" if row["wrong"] else ""),
+            classes[row["given"]],
+            "-" if other is None else classes[other],
             "-" if share is None else percent(share),
         )
     return table

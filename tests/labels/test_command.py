@@ -137,7 +137,7 @@ def test_a_table_with_what_cleaning_buys(tmp_path, monkeypatch, capsys):
             writer = csv.writer(file)
             writer.writerow([*(f"p{i}" for i in range(64)), "digit"])
             for image, label in zip(images[part], labels[part], strict=True):
-                writer.writerow([*image.ravel(), f"digit {label}"])
+                writer.writerow([*image.ravel(), f"[i]digit {label}"])
     result = tmp_path / "scan.json"
     words = f"scan --table {table} --label digit --result {result} --queue 120"
     code, out, err = run(monkeypatch, capsys, *words.split())
@@ -145,9 +145,12 @@ def test_a_table_with_what_cleaning_buys(tmp_path, monkeypatch, capsys):
     found = [row["index"] for row in json.loads(result.read_text())["review"]["queue"]]
     assert len(set(found[:60]) & set(flipped)) > 45
     assert f"line {found[0] + 2}" in out
+    assert "[i]digit" in out  # no markup
+    assert "Columns left out: 'p0' has one value" in out
+    assert "trees" in json.loads(result.read_text())["provenance"]["opinions"]
 
     decisions, cleaned = tmp_path / "decisions.csv", tmp_path / "cleaned.csv"
-    decided(result, decisions, lambda name: f"digit {truth[int(name[5:]) - 2]}")
+    decided(result, decisions, lambda name: f"[i]digit {truth[int(name[5:]) - 2]}")
     words = (
         f"scan --apply {decisions} --table {table} --label digit --out {cleaned} "
         f"--compare --test {test} --epochs 20 --json"
@@ -159,7 +162,9 @@ def test_a_table_with_what_cleaning_buys(tmp_path, monkeypatch, capsys):
     assert accuracy["after"] > accuracy["removed at random"]
     with open(cleaned, newline="") as file:
         labels = [row["digit"] for row in csv.DictReader(file)]
-    right = sum(label == f"digit {t}" for label, t in zip(labels, truth, strict=False))
+    right = sum(
+        label == f"[i]digit {t}" for label, t in zip(labels, truth, strict=False)
+    )
     assert right > 300 - 60 + 50
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,6 +76,53 @@ def test_what_cannot_be_read_is_named(folder, tmp_path):
     (folder / "a" / "0.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"0.png cannot be read as an image"):
         read_images(folder)
+
+
+def test_all_that_cannot_be_read_are_named_at_once(folder):
+    for name in ("a/0.png", "b/1.png", "b/2.png"):
+        (folder / name).write_bytes(b"")
+    with pytest.raises(DataError, match=r"0.png cannot.*Nor can 2 more: b/1.png, b/2."):
+        read_images(folder)
+
+
+def test_parts_of_a_data_set_are_no_classes(folder, tmp_path):
+    for part in ("test", "train"):
+        for name in ("a", "b"):
+            place = folder / part / name
+            place.mkdir(parents=True)
+            (place / "x.png").write_bytes((folder / name / "0.png").read_bytes())
+    assert read_images(folder).classes == ("a", "b", "test", "train")
+    for name in ("a", "b"):
+        shutil.rmtree(folder / name)
+    (folder / "__MACOSX").mkdir()
+    with pytest.raises(DataError, match=r"holds test, train, each with .* a, b: name"):
+        read_images(folder)
+    assert read_images(folder / "test").classes == ("a", "b")
+
+
+def test_deep_grey_transparent_and_turned_images(folder):
+    steps = np.arange(64).reshape(8, 8)
+    for name in ("a/0", "a/1", "a/2", "b/0", "b/1", "b/2"):
+        Image.fromarray(np.uint16(steps * 1000)).save(folder / f"{name}.png")
+    Image.fromarray(np.float32(steps / 63)).save(folder / "a/float.TIF")
+    found = read_images(folder)
+    assert found.x.shape == (7, 8, 8, 1)
+    assert np.abs(found.x[0, ..., 0] - steps * 1000 / 257).max() < 1
+    assert np.abs(found.x[3, ..., 0] - steps * 255 / 63).max() < 1
+
+    clear = np.zeros((8, 8, 4), np.uint8)
+    clear[2:4, :, 3] = 255  # black where it is not transparent
+    Image.fromarray(clear).save(folder / "b/clear.png")
+    picture = Image.fromarray(np.uint8(np.repeat(steps, 3).reshape(8, 8, 3)))
+    turned = picture.getexif()
+    turned[0x112] = 3  # upside down
+    picture.save(folder / "b/turned.png", exif=turned)
+    found = read_images(folder)
+    shown = dict(zip(found.names, found.x, strict=True))
+    np.testing.assert_array_equal(
+        shown["b/clear.png"][:, 0, 0], [255, 255, 0, 0, 255, 255, 255, 255]
+    )
+    np.testing.assert_array_equal(shown["b/turned.png"][..., 0], steps[::-1, ::-1])
 
 
 def test_one_class_only(folder):
