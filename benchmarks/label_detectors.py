@@ -47,10 +47,8 @@ def in_sample(run: Trajectory, y: np.ndarray) -> dict[str, np.ndarray]:
         for z, hidden in zip(run.logits, run.hidden, strict=True)
     ]
     gradients = {"last layer": layers[-1]}
-    readout = run.hidden[-1]
     if run.features.size:
         gradients["all layers"] = np.float64(run.features)
-        readout = run.free
     last, losses = run.logits[-1], detectors.loss(run.logits[-1], y)
     found = {f"one: {k}": v for k, v in _of_logits(last, y).items()}
     for name, rows in gradients.items():
@@ -59,13 +57,10 @@ def in_sample(run: Trajectory, y: np.ndarray) -> dict[str, np.ndarray]:
             f"one: self-influence, {name}": left_out.leverage(rows),
             f"one: held-out loss, {name}": detectors.one_checkpoint(losses, rows),
         }
-    for name, rows in {"inputs": run.hidden[-1], "gradients": run.free}.items():
+    for name, rows in {"last layer": run.hidden[-1], "gradients": run.free}.items():
         if rows.size:
             without = left_out.leave_one_out(rows, y)
             found[f"one: readout of {name}"] = detectors.loss(without, y)
-    found["one: with representation"] = detectors.one_checkpoint(
-        losses, gradients.get("all layers", layers[-1]), last, y, [readout]
-    )
     levers = [left_out.leverage(rows) for rows in layers]
     for epoch, logits, lever in zip(run.epochs, run.logits, levers, strict=True):
         found[f"epoch {epoch:g}: loss"] = detectors.loss(logits, y)
@@ -75,9 +70,6 @@ def in_sample(run: Trajectory, y: np.ndarray) -> dict[str, np.ndarray]:
         levers
     )
     found |= {f"several: {k}": v for k, v in _of_several(run.logits, y).items()}
-    found["several: with representation"] = detectors.several_checkpoints(
-        run.logits, y, [readout]
-    )
     return found
 
 
@@ -104,17 +96,20 @@ def _variants(
 def out_of_sample(
     logits: np.ndarray, run: Trajectory, inputs: np.ndarray, y: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """What networks say that were not trained on the example, logits [E, N, C]."""
+    """What networks say that were not trained on the example.
+
+    Args:
+        logits: theirs, [E, N, C].
+        run: the network that was trained on all examples.
+        inputs: log-probabilities that a scan has from the inputs, [N, C].
+        y: given labels, [N].
+    """
     readout = run.free if run.free.size else run.hidden[-1]
-    last = logits[-1]
-    readouts = {
-        "with representation": [readout],
-        "scan default": [inputs],
-        "with both": [readout, inputs],
-    }
+    last, hidden = logits[-1], left_out.leave_one_out(readout, y)
     found = {f"held out: {k}": v for k, v in _of_logits(last, y).items()}
-    for name, asked in readouts.items():
-        found[f"held out: {name}"] = detectors.out_of_sample(last, y, asked)
+    for name, opinions in _opinions(hidden, inputs).items():
+        both = detectors.weighed(last, y, opinions)
+        found[f"held out: {name}"] = detectors.loss(both, y)
     return found | {
         "held out: noise posterior": detectors.noise_posterior(last, y),
         "held out: EL2N within class": detectors.within_class(
@@ -125,15 +120,18 @@ def out_of_sample(
 
 
 def with_inputs(
-    run: Trajectory, inputs: np.ndarray, y: np.ndarray, right: np.ndarray
+    run: Trajectory, inputs: np.ndarray, best: np.ndarray, y: np.ndarray
 ) -> dict[str, np.ndarray]:
     """A second opinion that needs no network, alone or beside the representation.
 
-    `limit` is that opinion if it were fitted on the right labels: what better handling
-    of the wrong ones could win at most.
+    Args:
+        run: the network that was trained on all examples.
+        inputs: log-probabilities that a scan has from the inputs, [N, C].
+        best: the same, fitted on the right labels: what better handling of the wrong
+            ones could win at most.
+        y: given labels, [N].
     """
     readout = run.free if run.free.size else run.hidden[-1]
-    first, second = (left_out.leave_one_out(rows, y) for rows in (readout, inputs))
     gradients = runs.last_layer(run.logits[-1], run.hidden[-1], y)
     if run.features.size:
         gradients = np.float64(run.features)
@@ -141,14 +139,24 @@ def with_inputs(
         "one": left_out.held_out(run.logits[-1], y, gradients),
         "several": detectors.average(run.logits),
     }
-    found = {"inputs: readout": detectors.loss(second, y)}
-    for name, logits in networks.items():
-        both = detectors.weighed(logits, y, [first, second])
-        alone = detectors.weighed(logits, y, [second])
-        found[f"{name}: with both"] = detectors.loss(both, y)
-        found[f"{name}: scan default"] = detectors.loss(alone, y)
-    best = left_out.leave_one_out(inputs, right)
-    return found | {"inputs: limit": detectors.loss(best, y)}
+    hidden = left_out.leave_one_out(readout, y)
+    found = {
+        "inputs: readout": detectors.loss(inputs, y),
+        "inputs: limit": detectors.loss(best, y),
+    }
+    for situation, logits in networks.items():
+        for name, opinions in _opinions(hidden, inputs).items():
+            both = detectors.weighed(logits, y, opinions)
+            found[f"{situation}: {name}"] = detectors.loss(both, y)
+    return found
+
+
+def _opinions(hidden: np.ndarray, inputs: np.ndarray) -> dict[str, list[np.ndarray]]:
+    return {
+        "with representation": [hidden],
+        "scan default": [inputs],
+        "with both": [hidden, inputs],
+    }
 
 
 def _of_logits(logits: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:

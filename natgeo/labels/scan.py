@@ -257,7 +257,7 @@ def scan_labels(
             are asked for a second opinion (`left_out.leave_one_out`): arrays [N, D], or
             with a model functions `(params, x)` -> [B, D], such as the inputs of its
             last layer. Default with a model: the inputs themselves
-            (`inputs.input_readout`); () for none.
+            (`inputs.input_readouts`); () for none.
         opinions: with a model: names and log-probabilities [N, classes] of others that
             were not trained on the example, cross-fitted for instance. They are weighed
             by how well they predict the given labels (`detectors.stacked`), and decide

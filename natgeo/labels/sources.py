@@ -18,7 +18,7 @@ from natgeo.geometry.blocks import BLOCK_ROWS, regular_blocks
 from natgeo.geometry.natural import NaturalGeometry, natural_geometry, self_influence
 from natgeo.labels import detectors, left_out
 from natgeo.labels.detectors import Suggestion
-from natgeo.labels.inputs import input_readout
+from natgeo.labels.inputs import input_readouts, second_opinion
 
 _WIDEST = 512
 
@@ -37,6 +37,7 @@ class Evidence:
         choices: what was chosen, in words.
         features_as: see `LabelScan`.
         opinions: log-probabilities that have not seen the label, [N, classes] each.
+        second: those of the inputs, to be weighed with the predictions, or None.
     """
 
     geometries: tuple[NaturalGeometry, ...]
@@ -48,6 +49,7 @@ class Evidence:
     choices: Mapping[str, str] = field(default_factory=dict)
     features_as: Callable[[np.ndarray, np.ndarray], Any] | None = None
     opinions: tuple[Any, ...] = ()
+    second: np.ndarray | None = None
 
     @cached_property
     def said(self) -> np.ndarray | None:
@@ -55,8 +57,8 @@ class Evidence:
 
         [N, classes]: the opinions, stacked. Without them, of models that were not
         trained on the example, averaged over checkpoints, or one step of training
-        without the example away from the only one; weighed with the readouts. None
-        without predictions.
+        without the example away from the only one; weighed with the readouts, or with
+        what the inputs say. None without predictions.
         """
         logits, labels = self.logits, self.labels
         if logits is None or labels is None:
@@ -66,6 +68,8 @@ class Evidence:
         network = detectors.average(logits)
         if len(logits) == 1 and not self.held_out:
             network = left_out.held_out(logits[0], labels, self.geometries[-1].train)
+        if self.second is not None:
+            return detectors.weighed(network, labels, [self.second])
         return detectors.agreement(network, labels, self.readouts)
 
     @property
@@ -118,9 +122,9 @@ def _default(found: Evidence) -> tuple[str, np.ndarray | None]:
     if found.held_out or found.opinions:
         name = "loss, out of sample"
     # What the defaults of `detectors` are, from one pass over features and readouts.
-    return name + " and readout" * bool(found.readouts), detectors.loss(
-        found.said, labels
-    )
+    if found.readouts or found.second is not None:
+        name += " and readout"
+    return name, detectors.loss(found.said, labels)
 
 
 def from_features(
@@ -225,17 +229,19 @@ def from_model(
     else:
         logits = _cross_fitted(fit, predict, x, y, folds, seed)[None]
 
-    second: dict[str, str] = {}
+    told: dict[str, str] = {}
+    second: np.ndarray | None = None
     represented: tuple[Any, ...] = ()
     if opinions:
         weights = detectors.stack_weights(list(opinions.values()), y)
         named = zip(opinions, weights, strict=True)
-        second["opinions"] = ", ".join(f"{name} {each:.2f}" for name, each in named)
+        told["opinions"] = ", ".join(f"{name} {each:.2f}" for name, each in named)
     elif readouts is not None:
         represented = tuple(_represented(one, every[-1], x) for one in readouts)
     # A ridge readout of x is what "closed form" predicts with already.
-    elif fit != "closed form" and (plain := input_readout(x)) is not None:
-        represented, second["second opinion"] = (plain[1],), plain[0]
+    elif fit != "closed form" and (plain := input_readouts(x)) is not None:
+        told["second opinion"] = plain[0]
+        second = second_opinion(plain[1], y, logits.shape[2])
 
     def features_as(indices: np.ndarray, labels: np.ndarray) -> Any:
         example = x[indices], np.asarray(labels, np.int32)
@@ -251,7 +257,7 @@ def from_model(
         held_out,
         represented,
         {
-            **second,
+            **told,
             "task": task.name + ("" if layers is None else f", layers {layers}"),
             "projector": str(chosen),
             "ridge": f"{geometries[-1].ridge:.4g}",
@@ -261,6 +267,7 @@ def from_model(
         },
         features_as,
         tuple((opinions or {}).values()),
+        second,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from natgeo.errors import ArgumentError, DataError
-from natgeo.labels import detectors, opinions
+from natgeo.labels import detectors, inputs, opinions
 from natgeo.labels.left_out import skill
 from natgeo.labels.scan import scan_labels
 
@@ -64,8 +64,8 @@ def test_opinions_decide_in_the_place_of_the_model(rng):
 
 def test_waves_approximate_the_gaussian_kernel(rng):
     x = rng.normal(size=(2000, 3)) * [1, 10, 100] + 5
-    waves = opinions.random_waves(x, count=2000)
-    assert opinions.random_waves(x[:30]).shape == (30, 30)
+    waves = inputs.random_waves(x, count=2000)
+    assert inputs.random_waves(x[:30]).shape == (30, 30)
     unit = (x - x.mean(axis=0)) / x.std(axis=0)
     distance = np.linalg.norm(unit[:100, None] - unit[None, :100], axis=2)
     width = np.median(np.linalg.norm(unit[:1000] - unit[1000:], axis=1))
@@ -73,7 +73,7 @@ def test_waves_approximate_the_gaussian_kernel(rng):
     got = 2 / 2000 * waves[:100] @ waves[:100].T
     assert np.abs(got - want).max() < 0.15
     assert np.abs(got - want).mean() < 0.03
-    assert np.isfinite(opinions.random_waves(np.ones((5, 2)))).all()
+    assert np.isfinite(inputs.random_waves(np.ones((5, 2)))).all()
 
 
 def test_weights_are_the_likeliest_ones(rng):
