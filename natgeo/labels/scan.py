@@ -13,7 +13,7 @@ from natgeo.certify.self_influence import SelfInfluenceOrder, certify_self_influ
 from natgeo.errors import ArgumentError
 from natgeo.evaluate import detection
 from natgeo.geometry.natural import NaturalGeometry
-from natgeo.labels import sources
+from natgeo.labels import evidence, sources
 from natgeo.labels.detectors import Suggestion
 from natgeo.labels.support import Support, strongest
 
@@ -317,7 +317,7 @@ def scan_labels(
         found = sources.from_features(
             source, ridge=ridge, labels=labels, logits=logits, readouts=readouts
         )
-    scores, detector = sources.scores(found)
+    scores, detector = evidence.scores(found)
     return LabelScan(
         scores,
         detector,
