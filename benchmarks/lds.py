@@ -8,10 +8,10 @@ compilation in it.
 
 Run `python -m benchmarks.lds`. `--fashion FOLDER` and `--sentences SDIST` say where the
 data are, `--only digits` (or sentences, fashion) runs one of them, `--work FOLDER`
-keeps the retrained outputs for the next run, `--methods` takes the stored row about
-retraining as it is, `--quick` runs a small case, `--keep` replaces the stored results,
-the figure and the table of the README. traker and dattri run where the extra `peers` is
-installed.
+keeps the retrained outputs for the next run, `--methods` takes the seconds of
+retraining from the stored row, `--quick` runs a small case, `--keep` replaces the
+stored results and the tables of the README. traker and dattri run where the extra
+`peers` is installed.
 """
 
 from __future__ import annotations

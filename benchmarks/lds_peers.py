@@ -19,8 +19,6 @@ from benchmarks import lds_torch
 from benchmarks.lds_problems import Problem
 
 WIDTH = 512  # K of the comparison
-# Checkpoints, and the ridge as a share of the trace: none is the default of both.
-CASES = ((1, 0.0), (3, 0.0), (3, 1e-3))
 BATCH = 50
 WARM = 128  # K of a run that is not timed: traker scores with more than 100 only
 LIBRARIES = {"traker": "trak", "dattri": "dattri"}
@@ -36,7 +34,7 @@ def trak(
     None stands for a library that is not installed.
 
     Args:
-        problem: names its twin in torch.
+        problem: names its twin in torch, and what to compare.
         checkpoints: parameters of the Flax model.
         energies: sum over the training examples of the squared norm of the gradient of
             the margin, for each checkpoint: a ridge is a share of the trace, and the
@@ -46,7 +44,7 @@ def trak(
         LIBRARIES.items(), (_traker, _dattri), strict=True
     ):
         if importlib.util.find_spec(module) is None:
-            for number, share in CASES:
+            for number, share in problem.cases:
                 yield library, _settings(number, share), None, (0.0, 0.0)
             continue
         yield from _runs(library, run, problem, checkpoints, energies)
@@ -63,14 +61,14 @@ def _runs(
     checkpoints: Sequence[Any],
     energies: Sequence[float],
 ) -> Iterator[Made]:
-    most = max(number for number, _ in CASES)
+    most = max(number for number, _ in problem.cases)
     given = [_carried(problem, params) for params in checkpoints[:most]]
     states, errors = zip(*given, strict=True)
     few = (problem.train[0][:BATCH], problem.train[1][:BATCH])
     start = time.process_time()
     run(problem.twin, states[:1], few, few, WARM, 1.0)
     cold = time.process_time() - start
-    for number, share in CASES:
+    for number, share in problem.cases:
         ridge = share * float(np.mean(energies[:number]))
         start = time.process_time()
         scores = run(

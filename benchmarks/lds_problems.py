@@ -67,6 +67,8 @@ class Problem:
         sketches: ensembles over projections of one checkpoint, how many of each.
         timed: whether to measure how fast it is retrained.
         twin: the same model in `lds_torch`, for other libraries; "" for none.
+        cases: numbers of checkpoints that those are given, and ridges as shares of the
+            trace; none is the default of both.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Problem:
     sketches: tuple[int, ...] = ()
     timed: bool = False
     twin: str = ""
+    cases: tuple[tuple[int, float], ...] = ((1, 0.0), (3, 0.0))
 
     @property
     def size(self) -> int:
@@ -207,4 +210,5 @@ def reviews(source: Path = sentences.SDIST) -> Problem:
         grid=OTHERS,
         path=(1, 2),
         twin="sentences",
+        cases=((1, 0.0), (3, 0.0), (3, 1e-3)),
     )

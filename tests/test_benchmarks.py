@@ -136,8 +136,9 @@ def test_lds_of_a_few_digits_is_measured_with_its_interval(
     text = readme.read_text()
     assert all(f"\n| {name} |" in text for name in list(found)[1:])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    none = list(lds_peers.trak(None, [], []))
-    assert [row[0] for row in none] == ["traker"] * 3 + ["dattri"] * 3
+    bare = SimpleNamespace(cases=((1, 0.0), (3, 0.1)))
+    none = list(lds_peers.trak(bare, [], []))
+    assert [row[0] for row in none] == ["traker", "traker", "dattri", "dattri"]
     assert all(row[2:] == (None, (0.0, 0.0)) for row in none)
     row = {"data": "digits MLP", "method": "traker", "K": 8, "C": 1, "lds": None}
     assert "not installed" in lds_table.table([row])
