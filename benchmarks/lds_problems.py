@@ -26,7 +26,11 @@ from natgeo.labels.builtin import ResNet8
 NAMES = ("digits MLP", "sentence transformer", "Fashion-MNIST ResNet-8")
 EXPLAINED = 100  # first seed of the explained checkpoints; the truth counts from 0
 Grid = tuple[tuple[int, float, tuple[int, ...]], ...]
-RIDGES = (0.0, 1e-3, 1e-2, 1e-1)  # of the other two, as shares of the trace
+# Of the other two; ridges are shares of the trace.
+OTHERS: Grid = (
+    *((512, ridge, (1, 3, 10)) for ridge in (0.0, 1e-3, 1e-2, 1e-1)),
+    (2048, 1e-3, (1, 3, 10)),
+)
 DIGITS: Grid = (
     (128, 1e-3, (1, 3, 10)),
     (512, 0.0, (1, 3, 10)),
@@ -62,7 +66,9 @@ class Problem:
         dense: whether to try a dense projector as well.
         sketches: ensembles over projections of one checkpoint, how many of each.
         timed: whether to measure how fast it is retrained.
-        peers: whether other libraries are given the same checkpoints.
+        twin: the same model in `lds_torch`, for other libraries; "" for none.
+        cases: numbers of checkpoints that those are given, and ridges as shares of the
+            trace; none is the default of both.
     """
 
     name: str
@@ -82,7 +88,8 @@ class Problem:
     dense: bool = False
     sketches: tuple[int, ...] = ()
     timed: bool = False
-    peers: bool = False
+    twin: str = ""
+    cases: tuple[tuple[int, float], ...] = ((1, 0.0), (3, 0.0))
 
     @property
     def size(self) -> int:
@@ -154,7 +161,7 @@ def digits(*, quick: bool = False) -> Problem:
         dense=not quick,
         sketches=(2,) if quick else (3, 10),
         timed=not quick,
-        peers=not quick,
+        twin="" if quick else "mlp",
     )
 
 
@@ -171,10 +178,12 @@ def fashion(folder: Path = datasets.FASHION) -> Problem:
         batch=50,
         epochs=6,
         subsets=50,
-        seeds=1,
+        seeds=2,
         checkpoints=10,
         head="Dense_0",
-        grid=tuple((512, share, (1, 3, 10)) for share in RIDGES),
+        grid=OTHERS,
+        path=(2, 4),
+        twin="resnet8",
     )
 
 
@@ -195,9 +204,11 @@ def reviews(source: Path = sentences.SDIST) -> Problem:
         batch=sentences.BATCH,
         epochs=4,
         subsets=50,
-        seeds=1,
-        checkpoints=3,
+        seeds=6,
+        checkpoints=10,
         head="Dense_4",
-        grid=tuple((512, share, (1, 3)) for share in RIDGES),
+        grid=OTHERS,
         path=(1, 2),
+        twin="sentences",
+        cases=((1, 0.0), (3, 0.0), (3, 1e-3)),
     )

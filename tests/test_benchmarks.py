@@ -27,16 +27,21 @@ from benchmarks import (
     label_tables,
     lds,
     lds_peers,
+    lds_table,
+    lds_torch,
     models,
     noise,
     pairs,
     ridge_gap,
     scan,
     scores,
+    sentences,
     soundness,
     table_noise,
 )
+from natgeo import demo
 from natgeo.display import percent
+from natgeo.labels.builtin import ResNet8
 from natgeo.store.memory import MemoryStore
 
 
@@ -125,18 +130,81 @@ def test_lds_of_a_few_digits_is_measured_with_its_interval(
     kept = (tmp_path / "lds.jsonl").read_text().splitlines()
     assert [json.loads(row) for row in kept] == rows
     assert rows[0]["method"] == "retraining"
-    found = {row["method"]: row for row in rows[1:]}
-    for row in found.values():
+    found = {row["method"]: row for row in rows if row["method"] != "difference"}
+    for row in list(found.values())[1:]:
         assert row["low"] < row["lds"] < row["high"]
         assert row["seed"] == 0
     # Six halves tell little apart, but not this little.
     assert found["Natural W-TRAK"]["lds"] > 0.3 > abs(found["random"]["lds"])
-    assert readme.read_text().count("| digits MLP |") == len(rows) - 1
+    text = readme.read_text()
+    assert all(f"\n| {name} |" in text for name in list(found)[1:])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    none = list(lds_peers.trak([], None, None, 8))
-    assert none == [("traker", None, 0.0), ("dattri", None, 0.0)]
+    bare = SimpleNamespace(cases=((1, 0.0), (3, 0.1)))
+    none = list(lds_peers.trak(bare, [], []))
+    assert [row[0] for row in none] == ["traker", "traker", "dattri", "dattri"]
+    assert all(row[2:] == (None, (0.0, 0.0)) for row in none)
     row = {"data": "digits MLP", "method": "traker", "K": 8, "C": 1, "lds": None}
-    assert "not installed" in lds.table([row])
+    assert "not installed" in lds_table.table([row])
+
+
+def test_the_lds_table_has_columns_by_problem_and_shows_the_best():
+    def row(data, method, lds, cpu, **more):
+        low, high = lds - 0.1, lds + 0.1
+        given = {"K": 512, "ridge": 0.0, "C": 1}
+        values = {"lds": lds, "low": low, "high": high, "cpu_s": cpu}
+        return {"data": data, "method": method, **given, **values, **more}
+
+    ours = {"projector": "CountSketch", "sketches": 1}
+    minus = {"minus": "dattri", "of": "Natural W-TRAK"}
+    rows = [
+        {"data": "a", "method": "retraining", "N": 3},
+        row("a", "Natural W-TRAK", 0.3, 1.0, **ours),
+        row("a", "Natural W-TRAK", 0.6, 4.0, **ours | {"ridge": 0.1}),
+        row("a", "Natural W-TRAK", 0.4, 4.0, **ours | {"K": 128}),
+        row("a", "chance", 0.09, 0.01),
+        row("a", "dattri", 0.2, 2.0),
+        row("b", "dattri", 0.5, 2.0),
+        row("a", "difference", 0.1, 0.0, **minus),
+        row("b", "difference", -0.2, 0.0, against="one"),
+    ]
+    one, two = lds_table.table(rows).split("\n\n")
+    assert one.splitlines()[2:] == [
+        "| Natural W-TRAK | 512 | 0 | 1 | 0.300 (0.200 to 0.400) | **1.00 (0.30)** "
+        "| - | - |",
+        "| Natural W-TRAK | 512 | 0.1 | 1 | **0.600 (0.500 to 0.700)** | 4.00 (0.15) "
+        "| - | - |",
+        "| chance | 512 | 0 | 1 | 0.090 (-0.010 to 0.190) | 0.01 (9.00) | - | - |",
+        "| dattri | 512 | 0 | 1 | 0.200 (0.100 to 0.300) | 2.00 (0.10) "
+        "| **0.500 (0.400 to 0.600)** | **2.00 (0.25)** |",
+    ]
+    assert two.splitlines()[2:] == [
+        "| W-TRAK minus dattri, K = 512, ridge 0, C = 1 | 0.100 (0.000 to 0.200) | - |",
+        "| best W-TRAK minus one | - | -0.200 (-0.300 to -0.100) |",
+    ]
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet8", "sentences"])
+def test_the_models_of_the_lds_benchmark_are_the_same_in_torch(name, rng):
+    pytest.importorskip("torch")
+    model, shape = {
+        "mlp": (demo.Perceptron(), (64,)),
+        "resnet8": (ResNet8(10, 8), (28, 28, 1)),
+        "sentences": (sentences.SentenceTransformer(), (32,)),
+    }[name]
+    if name == "sentences":
+        x = rng.integers(0, sentences.VOCABULARY, (5, *shape), dtype=np.int32)
+        x[:, 20:] = 0
+    else:
+        x = rng.normal(size=(5, *shape)).astype(np.float32)
+    params = model.init(jax.random.key(0), x)
+    # Scales and biases begin as ones and zeros, which hide that they are exchanged.
+    moved = jax.tree.map(
+        lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32), params
+    )
+    want = np.asarray(model.apply(moved, x))
+    assert lds_torch.check(name, moved, x, want) <= 1e-5
+    with pytest.raises(SystemExit, match="logits of torch and JAX differ"):
+        lds_torch.check(name, params, x, want)
 
 
 @pytest.mark.slow
