@@ -28,6 +28,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg  # noqa: F401  its BLAS must be loaded to be limited
 from threadpoolctl import threadpool_limits
 
 import natgeo as ng
