@@ -333,19 +333,19 @@ def _spearman(predictor: str, key: str) -> Callable[[Row], str]:
 
 
 def _ahead(rows: list[Row]) -> str:
-    """Which of plain loss and self-influence has the larger AUROC, on which data."""
+    """The scan, plain loss and self-influence in order of AUROC, by data."""
     places: dict[str, list[str]] = {}
     for row in rows:
-        scores = {
-            name: row["detectors"][name]["auroc"] for name in ("loss", "self-influence")
+        area = {
+            "the scan": row["detectors"][row["default"]]["auroc"],
+            "plain loss": row["detectors"]["loss"]["auroc"],
+            "self-influence": row["detectors"]["self-influence"]["auroc"],
         }
-        places.setdefault(max(scores, key=lambda name: scores[name]), []).append(
-            f"{row['data']}, {row['model']}"
-        )
+        order = ", then ".join(sorted(area, key=lambda name: -area[name]))
+        places.setdefault(order, []).append(f"{row['data']}, {row['model']}")
     return " ".join(
-        f"By AUROC, {'plain loss' if name == 'loss' else name} is ahead on "
-        f"{' and on '.join(where)}."
-        for name, where in places.items()
+        f"By AUROC it is {order}, on {' and on '.join(where)}."
+        for order, where in places.items()
     )
 
 
