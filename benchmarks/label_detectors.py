@@ -151,6 +151,21 @@ def with_inputs(
     return found
 
 
+def limit(
+    logits: np.ndarray, best: np.ndarray, y: np.ndarray, right: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The scan, if network and inputs learned from the right labels of the others.
+
+    Args:
+        logits: of networks trained on the right labels, without the example, [N, C].
+        best: log-probabilities of the inputs by the right labels, [N, C].
+        y: given labels, [N].
+        right: right labels, [N].
+    """
+    both = detectors.weighed(logits, right, [best])
+    return {"held out: limit": detectors.loss(both, y)}
+
+
 def _opinions(hidden: np.ndarray, inputs: np.ndarray) -> dict[str, list[np.ndarray]]:
     return {
         "with representation": [hidden],

@@ -148,6 +148,10 @@ def row_of(case: Case, folder: Path) -> dict[str, Any]:
     if case.cross_fitted:
         parts = _held_out(problem, case, folder)
         found |= named.out_of_sample(parts, whole, second, problem.given)
+    if case.cross_fitted and problem.x.ndim == 4:
+        clean = replace(problem, given=problem.right)
+        parts = _held_out(clean, case, folder, "right-")
+        found |= named.limit(parts[-1], best, problem.given, problem.right)
     return {
         "case": case.name,
         **vars(case),
@@ -174,13 +178,13 @@ def _train(problem: Problem, seed: int, rows: np.ndarray | None = None) -> Traje
     )
 
 
-def _held_out(problem: Problem, case: Case, folder: Path) -> np.ndarray:
+def _held_out(problem: Problem, case: Case, folder: Path, kind: str = "") -> np.ndarray:
     """Logits of networks that were not trained on the example, [E, N, C]."""
     fold = left_out.folds(problem.given, FOLDS, case.seed)
     part = replace(problem, recipe=replace(problem.recipe, width=0))
     made = []
     for number in range(FOLDS):
-        file = folder / f"{case.name}-without-{number}.npz"
+        file = folder / f"{case.name}-{kind}without-{number}.npz"
         rows = np.flatnonzero(fold != number)
         made.append(runs.kept(file, lambda rows=rows: _train(part, case.seed, rows)))
     logits = np.stack([each.logits for each in made])

@@ -35,9 +35,9 @@ edit. Protocol: `benchmarks/label_noise.py`; names: `benchmarks/label_detectors.
 AUROC; below it the share of the wrong labels in the top 20 %. A column is a kind of
 wrong labels with their share and the number of networks; +- is half a 95 % interval of
 three networks, half the distance of two, nothing for one. "Scan default" is what
-`scan_labels` does there with a model. "Inputs: limit" is a readout of the inputs that
-is fitted on the right labels with every example left out: no handling of wrong labels
-can make that readout better."""
+`scan_labels` does there with a model. "Limit" is the same with the readout of the
+inputs ("inputs"), or it and the cross-fitted network ("held out"), trained on the right
+labels of all other examples: better handling of wrong labels cannot win more there."""
 
 
 def table(rows: list[Row]) -> str:

@@ -84,7 +84,7 @@ def frame(monkeypatch, tmp_path):
 
 def test_a_file_that_holds_something_else_is_refused(monkeypatch, frame):
     file, whole = frame
-    monkeypatch.setattr(tables, "_read", lambda _: {"spam": whole})
+    monkeypatch.setattr(tables, "read_r", lambda _: {"spam": whole})
     table = tables.spam(file)
     assert table.x[7, 3] == 2.5
     assert table.y.sum() == 2301
@@ -95,14 +95,14 @@ def test_a_file_that_holds_something_else_is_refused(monkeypatch, frame):
         ({"spam": whole.iloc[:9]}, "expected 4,601 rows and 57 columns"),
         ({"spam": whole.assign(c4=np.nan)}, "missing values"),
     ):
-        monkeypatch.setattr(tables, "_read", lambda _, held=held: held)
+        monkeypatch.setattr(tables, "read_r", lambda _, held=held: held)
         with pytest.raises(DataError, match=words):
             tables.spam(file)
 
 
 def test_a_table_in_an_unpacked_package(monkeypatch, frame, tmp_path):
     file, whole = frame
-    monkeypatch.setattr(tables, "_read", lambda _: {"spam": whole})
+    monkeypatch.setattr(tables, "read_r", lambda _: {"spam": whole})
     place = tmp_path / "unpacked" / "kernlab" / "data"
     place.mkdir(parents=True)
     shutil.copy(file, place)

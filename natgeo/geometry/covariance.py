@@ -125,8 +125,8 @@ def _cholesky(q: np.ndarray) -> np.ndarray | None:
 def inverse(lower: np.ndarray) -> np.ndarray:
     """The inverse of a lower triangular matrix, lower triangular, [K, K], float64."""
     if len(lower) <= _LAPACK_WIDTH:
-        inverse, _ = scipy.linalg.lapack.dtrtri(lower, lower=1)
-        return np.tril(inverse)
+        found, _ = scipy.linalg.lapack.dtrtri(lower, lower=1)
+        return np.tril(found)
     half = len(lower) // 2
     first, last = inverse(lower[:half, :half]), inverse(lower[half:, half:])
     return _lower(first, -last @ (lower[half:, :half] @ first), last)
