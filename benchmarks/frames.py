@@ -34,8 +34,6 @@ FROM_R = {
     "Vowel": ("mlbench", "Vowel", "Class"),
     "Zoo": ("mlbench", "Zoo", "type"),
     "income": ("kernlab", "income", "INCOME"),
-    "musk": ("kernlab", "musk", "Class"),
-    "promotergene": ("kernlab", "promotergene", "Class"),
     "spam": ("kernlab", "spam", "type"),
 }
 FROM_SKLEARN = ("iris", "wine", "breast_cancer", "digits")

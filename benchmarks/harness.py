@@ -85,6 +85,12 @@ def report(name: str, **values: Any) -> dict[str, Any]:
     return row
 
 
+def stored(file: Path) -> list[dict[str, Any]]:
+    """The rows of a file of results, one in each line; none if there is no file."""
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
 def replace_in_readme(name: str, text: str) -> None:
     """Puts a generated table between the README's `<!-- name: begin/end -->` marks."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"

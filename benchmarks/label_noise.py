@@ -48,7 +48,7 @@ import numpy as np
 from benchmarks import images, noise
 from benchmarks import label_detectors as named
 from benchmarks import trajectories as runs
-from benchmarks.harness import is_quick, replace_in_readme, report
+from benchmarks.harness import is_quick, replace_in_readme, report, stored
 from benchmarks.label_problems import PROBLEMS, Case, Problem
 from benchmarks.label_tables import page, table
 from benchmarks.trajectories import Trajectory
@@ -63,7 +63,7 @@ FOLDS = 3
 def main() -> None:
     keep = "--keep" in sys.argv
     file = RESULTS / "label_noise.jsonl"
-    rows = _stored(file) if keep else []
+    rows = stored(file) if keep else []
     there = {row["case"] for row in rows}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(images.option("--kept", scratch))
@@ -81,12 +81,6 @@ def main() -> None:
     if keep:
         replace_in_readme("label_noise", table(rows))
         (RESULTS / "label_noise.md").write_text(page(rows))
-
-
-def _stored(file: Path) -> list[dict[str, Any]]:
-    if not file.is_file():
-        return []
-    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def _cases() -> Iterator[Case]:

@@ -86,7 +86,7 @@ def _unseen(rows: list[Row]) -> list[str]:
             lines.append(
                 f"- {ours} against {theirs}: {ahead}, by {range_} {gain.max():+.4f}."
             )
-    head = "Cases that were first run after the default of a scan had been chosen:"
+    head = "Cases of unknown result when it was chosen what a scan asks by default:"
     return [head, "\n".join(lines)] if lines else []
 
 

@@ -33,7 +33,7 @@ from benchmarks import (
     lds_table,
     sentences,
 )
-from benchmarks.harness import is_quick, replace_in_readme, report
+from benchmarks.harness import is_quick, replace_in_readme, report, stored
 from benchmarks.lds_methods import OURS
 from benchmarks.lds_problems import Problem
 from natgeo import evaluate
@@ -62,7 +62,9 @@ def main() -> None:
 def _keep(rows: list[dict[str, Any]]) -> None:
     """Replaces the stored rows of one problem; those of the others stay."""
     RESULTS.mkdir(exist_ok=True)
-    kept = [row for row in _held() if row["data"] != rows[0]["data"]] + rows
+    kept = [
+        row for row in stored(RESULTS / "lds.jsonl") if row["data"] != rows[0]["data"]
+    ] + rows
     order = list(lds_problems.NAMES)
     kept.sort(key=lambda row: order.index(row["data"]))
     lines = "".join(json.dumps(row) + "\n" for row in kept)
@@ -70,14 +72,8 @@ def _keep(rows: list[dict[str, Any]]) -> None:
     replace_in_readme("lds", lds_table.table(kept))
 
 
-def _held() -> list[dict[str, Any]]:
-    file = RESULTS / "lds.jsonl"
-    lines = file.read_text().splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines]
-
-
 def _stored(problem: Problem) -> list[dict[str, Any]]:
-    return [row for row in _held() if row["data"] == problem.name]
+    return [row for row in stored(RESULTS / "lds.jsonl") if row["data"] == problem.name]
 
 
 def _problems(*, needed: bool) -> Iterator[Problem]:

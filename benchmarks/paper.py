@@ -32,7 +32,7 @@ import scipy.stats
 import natgeo as ng
 from benchmarks import datasets, images, noise, paper_page, resnet18
 from benchmarks.datasets import Images
-from benchmarks.harness import is_quick, report
+from benchmarks.harness import is_quick, report, stored
 from natgeo.certify import sensitivity
 from natgeo.certify.rankings import Rankings
 from natgeo.report import sections
@@ -288,15 +288,13 @@ def _store(rows: list[dict[str, Any]]) -> None:
         return row["figure"], row["data"], row["model"]
 
     file = RESULTS / "paper.jsonl"
-    old = file.read_text().splitlines() if file.exists() else []
-    known = {key(row): row for row in map(json.loads, old)}
+    known = {key(row): row for row in stored(file)}
     known |= {key(row): row for row in rows}
     file.write_text("".join(json.dumps(row) + "\n" for row in known.values()))
 
 
 def _draw() -> None:
-    lines = (RESULTS / "paper.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = stored(RESULTS / "paper.jsonl")
     (RESULTS / "paper.md").write_text(paper_page.page(rows))
     (RESULTS / "paper.svg").write_bytes(paper_page.figure(rows))
 

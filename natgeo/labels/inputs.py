@@ -22,7 +22,7 @@ PATCHED_SIDE, MOST_PATCHED = 16, 80_000
 # what a small network's features allow. AUROC of the default at one checkpoint, 10 %
 # uniform flips of 10,000 images, seed 0: Fashion-MNIST .9930 (.9937 with 200), CIFAR-10
 # .9325 (.9292 with 100, .9344 with 400). Every other place alone, each way, takes a
-# fifth of the time and gives .9269 on CIFAR-10; every other one of all, .9304.
+# quarter of the time and gives .9269 on CIFAR-10; every other one of all, .9304.
 GREY_PATCHES, PATCHES = 100, 200
 WIDEST = 2048  # columns: N D^2 work for the readout
 WAVES, _PAIRS, _FARTHEST = 500, 2000, 5.0  # deviations, beyond which columns are cut

@@ -3,8 +3,8 @@
 Coates and Ng (ICML 2011): the image is compared with patches that are drawn from the
 data and whitened, responses below a threshold are dropped, and what is left is summed
 over each quarter of the image. A readout of these (`detectors.leave_one_out`) is a fair
-classifier that takes a second for 10,000 small images, and is never trained on the
-example.
+classifier that takes a few seconds for 10,000 small images, and is never trained on
+the example.
 """
 
 from __future__ import annotations
